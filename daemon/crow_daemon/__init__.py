@@ -1,0 +1,1 @@
+"""The edge daemon: camera → sampler → gate → encoder → spool → uplink."""

@@ -1,0 +1,1 @@
+"""The receiver: ingest → session → vision → batch → outbox → queue."""

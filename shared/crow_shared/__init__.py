@@ -1,0 +1,1 @@
+"""What the daemon and the receiver have in common."""
