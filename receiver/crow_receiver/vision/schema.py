@@ -1,0 +1,124 @@
+"""What an engine says about one frame: the one result schema that every engine fills in.
+
+`unknown` means that the engine cannot tell from the picture; it is never a guess and never "no". There are no fields for
+emotion, identity, ethnicity or health, and there shall be none.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+MAX_PEOPLE = 8
+MAX_INTERACTIONS = 8
+MAX_DESCRIPTION_CHARS = 600
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ShortText = Annotated[str, Field(max_length=60)]
+
+
+class Role(StrEnum):
+    """Why somebody is in the shop."""
+
+    CUSTOMER = "customer"
+    STAFF = "staff"
+    UNKNOWN = "unknown"
+
+
+class Activity(StrEnum):
+    """What somebody does, apart from touching products."""
+
+    ENTERING = "entering"
+    LEAVING = "leaving"
+    WALKING = "walking"
+    STANDING = "standing"
+    BROWSING = "browsing"
+    QUEUEING = "queueing"
+    PAYING = "paying"
+    TALKING = "talking"
+    WORKING = "working"
+    UNKNOWN = "unknown"
+
+
+class Movement(StrEnum):
+    """Where somebody moves, as seen in the picture."""
+
+    STILL = "still"
+    LEFT = "left"
+    RIGHT = "right"
+    TOWARDS = "towards"  # the camera
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class Action(StrEnum):
+    """What somebody does with a product."""
+
+    BROWSE = "browse"
+    TOUCH = "touch"
+    PICKUP = "pickup"
+    PUTBACK = "putback"
+    CARRY = "carry"
+    RETURN = "return"
+    UNKNOWN = "unknown"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Person(_Strict):
+    """One person in the picture; `zone` is a zone's name, `confidence` is from 0 to 1."""
+
+    role: Role
+    zone: ShortText
+    activity: Activity
+    movement: Movement
+    confidence: Share
+
+
+class ProductInteraction(_Strict):
+    """One handling of a product; `product` is a hint in the engine's words, or None where it cannot tell."""
+
+    action: Action
+    product: ShortText | None
+    zone: ShortText
+    confidence: Share
+
+
+class Scene(_Strict):
+    """All that one frame shows.
+
+    `queue_length` counts the people who wait at a till; None where the engine cannot tell. `description` stands on its
+    own: the services behind the queues read nothing else.
+    """
+
+    people: Annotated[list[Person], Field(max_length=MAX_PEOPLE)]
+    interactions: Annotated[list[ProductInteraction], Field(max_length=MAX_INTERACTIONS)]
+    queue_length: Annotated[int, Field(ge=0, le=99)] | None
+    confidence: Share
+    description: Annotated[str, Field(min_length=1, max_length=MAX_DESCRIPTION_CHARS)]
+
+
+class Provenance(_Strict):
+    """Which engine said so, and with what.
+
+    `model` is a file's name, or None for an engine without weights; `limits` lists in plain words what this engine
+    cannot tell. `duration_ms` is the engine's own time for the frame.
+    """
+
+    engine: ShortText
+    model: str | None
+    model_sha256: str | None
+    prompt_version: str | None
+    schema_version: int = SCHEMA_VERSION
+    limits: list[str]
+    duration_ms: int
+
+
+class Analysis(_Strict):
+    """A scene and where it comes from."""
+
+    scene: Scene
+    provenance: Provenance

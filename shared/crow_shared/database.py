@@ -1,0 +1,74 @@
+"""Opening an SQLite database the way every database of ours is opened: durable, migrated, private.
+
+1. A commit that returned is on disk: WAL with synchronous=FULL (NORMAL loses committed rows in a power cut).
+2. A schema is changed by its migrations only, under a file lock, since several processes may start at once.
+3. The file is readable by its owner alone.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from crow_shared.errors import CrowError, Kind
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+def open_database(path: Path, migrations: Migrations) -> sqlite3.Connection:
+    """Opens `path`, made if missing, with its migrations applied; transactions are the caller's (autocommit mode).
+
+    The connection may move between threads, one user at a time. Raises CrowError(UNAVAILABLE) when the file cannot be
+    opened or written, CrowError(CORRUPT) when it is no database.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with _locked(path.with_name(path.name + ".lock")):
+            connection = connect(path)
+            migrations.apply(Database(connection))
+    except (OSError, sqlite3.OperationalError) as error:
+        raise CrowError(Kind.UNAVAILABLE, "database_unavailable", f"cannot open {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise CrowError(Kind.CORRUPT, "database_corrupt", f"{path} is damaged or no database: {error}") from error
+    return connection
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """One more connection to a database that `open_database` has prepared."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma foreign_keys = on")
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Commits what happens inside, or rolls it back when it raises.
+
+    It takes the write lock at once: a transaction that begins with a read and writes later meets SQLITE_BUSY_SNAPSHOT
+    when there is another writer.
+    """
+    connection.execute("begin immediate")
+    try:
+        yield connection
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself has rolled back after some errors (disk full)
+            connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
