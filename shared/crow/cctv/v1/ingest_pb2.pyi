@@ -29,12 +29,16 @@ class _GapReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapReason.V
     GAP_REASON_UNSPECIFIED: _GapReason.ValueType  # 0
     GAP_REASON_SPOOL_FULL: _GapReason.ValueType  # 1
     GAP_REASON_SPOOL_CORRUPT: _GapReason.ValueType  # 2
+    GAP_REASON_REFUSED: _GapReason.ValueType  # 3
+    """The receiver rejected it before, and has forgotten that."""
 
 class GapReason(_GapReason, metaclass=_GapReasonEnumTypeWrapper): ...
 
 GAP_REASON_UNSPECIFIED: GapReason.ValueType  # 0
 GAP_REASON_SPOOL_FULL: GapReason.ValueType  # 1
 GAP_REASON_SPOOL_CORRUPT: GapReason.ValueType  # 2
+GAP_REASON_REFUSED: GapReason.ValueType  # 3
+"""The receiver rejected it before, and has forgotten that."""
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
 
 class _RejectCode:

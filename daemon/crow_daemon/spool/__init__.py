@@ -1,0 +1,1 @@
+"""The durable, bounded buffer between the cameras and the uplink."""

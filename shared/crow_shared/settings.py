@@ -1,0 +1,138 @@
+"""Strict settings: a TOML file, then the environment, checked against a pydantic model.
+
+An unknown key is an error that names it and the nearest known one. Every field has a default and a description, so that
+`sample_toml` can write the whole file with its defaults; a test keeps the shipped samples equal to that.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from crow_shared.errors import CrowError, Kind
+
+
+class Environment(StrEnum):
+    """Where the service runs; `prod` refuses defaults that are fit for one desk only."""
+
+    LOCAL = "local"
+    DEV = "dev"
+    PROD = "prod"
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load(
+    model: type[Model],
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    prefix: str,
+    aliases: Mapping[str, tuple[str, ...]],
+) -> Model:
+    """Reads `path` (None: defaults alone), lays the environment over it and checks the whole.
+
+    `CROW_RECEIVER_GRPC__LISTEN` sets `[grpc] listen` for the prefix `CROW_RECEIVER_`; `aliases` maps further variables
+    (`ENVIRONMENT`) to their place. Raises CrowError(NOT_FOUND) without the file, CrowError(INVALID) with every fault
+    in one message.
+    """
+    tree = {} if path is None else _read(path)
+    for variable, place in _from_environment(environ, prefix, aliases).items():
+        _put(tree, place, environ[variable], variable)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        where = str(path) if path else "settings"
+        faults = "; ".join(_sentence(model, detail) for detail in error.errors(include_url=False))
+        raise CrowError(Kind.INVALID, "bad_settings", f"{where}: {faults}") from None
+
+
+def sample_toml(model: type[Section]) -> str:
+    """The whole file with every key at its default and its description as a comment."""
+    lines: list[str] = []
+    tables: list[tuple[str, type[Section]]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            tables.append((name, field.annotation))
+        else:
+            lines += _sample_line(name, field.description, field.default)
+    for name, table in tables:
+        heading = (table.__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"# {heading}", f"[{name}]"]
+        for key, field in table.model_fields.items():
+            lines += _sample_line(key, field.description, field.default)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _sample_line(key: str, description: str | None, default: Any) -> list[str]:
+    comment = [f"# {description}"] if description else []
+    if default is None:
+        return [*comment, f"# {key} ="]
+    return [*comment, f"{key} = {_toml(default)}"]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CrowError(Kind.NOT_FOUND, "settings_missing", f"there is no settings file {path}") from None
+    except OSError as error:
+        raise CrowError(Kind.UNAVAILABLE, "settings_unreadable", f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CrowError(Kind.INVALID, "bad_settings", f"{path} is no valid TOML: {error}") from None
+
+
+def _from_environment(
+    environ: Mapping[str, str], prefix: str, aliases: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    places = {name: place for name, place in aliases.items() if name in environ}
+    for name in environ:
+        if name.startswith(prefix) and name not in aliases:
+            places[name] = tuple(name.removeprefix(prefix).lower().split("__"))
+    return places
+
+
+def _put(tree: dict[str, Any], place: tuple[str, ...], value: str, variable: str) -> None:
+    for key in place[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise CrowError(Kind.INVALID, "bad_settings", f"environment variable {variable}: {key} is no table")
+    tree[place[-1]] = value
+
+
+def _sentence(model: type[Section], detail: ErrorDetails) -> str:
+    place = [str(part) for part in detail["loc"]]
+    if detail["type"] != "extra_forbidden":
+        return f"{'.'.join(place)}: {detail['msg']}"
+    table = model
+    for part in place[:-1]:
+        annotation = table.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, Section)
+        table = annotation
+    near = difflib.get_close_matches(place[-1], table.model_fields, n=1)
+    hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
+    return f"unknown key {'.'.join(place)}{hint}"
