@@ -6,6 +6,7 @@ later identity (session, batch, message) is derived from these, so that a replay
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from crow_shared.errors import CrowError, Kind
 
@@ -34,3 +35,20 @@ class CameraKey:
     def __str__(self) -> str:
         """organization/site/camera."""
         return f"{self.organization_id}/{self.site_id}/{self.camera_id}"
+
+
+def valid_id(value: str) -> str:
+    """`checked_id` for pydantic fields, which want a ValueError."""
+    try:
+        return checked_id(value, "value")
+    except CrowError as error:
+        raise ValueError(error.message) from None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port names this machine only; a name other than localhost counts as elsewhere."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

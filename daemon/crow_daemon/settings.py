@@ -1,0 +1,72 @@
+"""The daemon's settings. Cameras are not here: they live in the registry (`crow-daemon camera`)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from crow_shared import settings
+from crow_shared.identity import is_loopback, valid_id
+from crow_shared.settings import Environment, Section
+
+ENVIRONMENT_PREFIX = "CROW_DAEMON_"
+ALIASES = {"ENVIRONMENT": ("environment",)}
+
+
+class SpoolSettings(Section):
+    """Frames on disk until the receiver has them."""
+
+    max_bytes: int = Field(default=4 << 30, ge=1 << 20, description="bound in bytes; the oldest frames go first")
+
+
+class UplinkSettings(Section):
+    """The way to the receiver."""
+
+    receiver: str = Field(default="127.0.0.1:7443", min_length=1, description="host:port of the receiver's gRPC")
+    tls: bool = Field(default=False, description="encrypt; needed in prod unless the receiver is on this machine")
+    ca_file: str = Field(default="", description="PEM file of the receiver's CA; empty: the system's")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the receiver is on this machine."""
+        return is_loopback(self.receiver)
+
+
+class DaemonSettings(Section):
+    """Everything that the daemon can be told."""
+
+    environment: Environment = Field(default=Environment.LOCAL, description="local, dev or prod")
+    organization_id: str = Field(default="local", description="the tenant")
+    site_id: str = Field(default="shop", description="the shop that this box is in")
+    daemon_id: str = Field(default="daemon", description="this box; unique within the site")
+    state_dir: str = Field(default="/var/lib/crow-daemon", description="registry, spool and status")
+    log_level: str = Field(default="info", description="debug, info, warning or error")
+    stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
+    spool: SpoolSettings = SpoolSettings()
+    uplink: UplinkSettings = UplinkSettings()
+
+    @field_validator("organization_id", "site_id", "daemon_id")
+    @classmethod
+    def _is_id(cls, value: str) -> str:
+        return valid_id(value)
+
+    @model_validator(mode="after")
+    def _prod_is_safe(self) -> Self:
+        if self.environment is Environment.PROD:
+            if not self.uplink.tls and not self.uplink.is_local:
+                raise ValueError("uplink.tls: prod does not send pictures unencrypted; set it to true")
+            if self.organization_id == "local":
+                raise ValueError("organization_id: prod needs the tenant's own id")
+        return self
+
+    @property
+    def state_path(self) -> Path:
+        """Where registry, spool and status lie."""
+        return Path(self.state_dir)
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> DaemonSettings:
+    """The settings of `path` and the environment. Raises CrowError as `crow_shared.settings.load` does."""
+    return settings.load(DaemonSettings, path, environ, prefix=ENVIRONMENT_PREFIX, aliases=ALIASES)

@@ -1,0 +1,1 @@
+"""From the spool to the receiver, over one gRPC stream."""

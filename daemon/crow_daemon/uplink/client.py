@@ -1,0 +1,221 @@
+"""Keeps one stream to the receiver open and moves frames from the spool through it.
+
+Invariants
+1. A frame is forgotten by the spool only after the receiver acknowledged or refused it.
+2. Memory holds at most one read of `READ_FRAMES` frames; a slow receiver slows the reading of the spool.
+3. Whatever ends a connection, the next one resumes from what the receiver says, after a jittered delay.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+import structlog
+
+from crow.cctv.v1 import ingest_pb2 as pb
+from crow.cctv.v1 import ingest_pb2_grpc
+from crow_daemon.settings import UplinkSettings
+from crow_daemon.spool.spool import Hole, HoleReason, SpooledFrame
+from crow_daemon.spool.thread import SpoolThread
+from crow_daemon.uplink.protocol import Draining, Event, HelloCamera, Identity, Refused, Released, SenderProtocol
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import MAX_MESSAGE_BYTES
+
+log = structlog.get_logger()
+
+READ_FRAMES = 16
+WELCOME_TIMEOUT_S = 10.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MOST_S = 30.0
+
+# A busy link notices a cut in about 5 s with these, an idle one in about 12 s; without them it took over a minute.
+_CHANNEL_OPTIONS = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+_KINDS = {
+    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED: Kind.UNAUTHENTICATED,
+    grpc.StatusCode.ALREADY_EXISTS: Kind.CONFLICT,
+    grpc.StatusCode.FAILED_PRECONDITION: Kind.UNSUPPORTED,
+    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
+}
+
+Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.StreamFramesRequest, pb.StreamFramesResponse]"
+
+
+class Uplink:
+    """The connection to the receiver, for ever renewed."""
+
+    def __init__(
+        self,
+        settings: UplinkSettings,
+        identity: Callable[[], Identity],
+        cameras: Callable[[], list[tuple[str, str, int]]],
+        spool: SpoolThread,
+    ) -> None:
+        """`cameras` yields (camera id, name, sample interval in ms) of all registered cameras."""
+        self._settings = settings
+        self._identity = identity
+        self._cameras = cameras
+        self._spool = spool
+        self._reannounce = asyncio.Event()
+        self.state = "connecting"
+        self.last_error: str | None = None
+        self.sent_frames = 0
+
+    def reannounce(self) -> None:
+        """Connects anew, so that the receiver hears of changed cameras; nothing is lost by it."""
+        self._reannounce.set()
+
+    async def run(self) -> None:
+        """Connects, sends, and connects again, until cancelled."""
+        failures = 0
+        while True:
+            delay_s = 0.0
+            try:
+                delay_s = await self._run_once()
+                failures = 0
+            except CrowError as error:
+                failures = 0 if self.state == "connected" else failures + 1
+                delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures, 8)) * random.uniform(0.5, 1)  # noqa: S311 — jitter
+                if error.message != self.last_error or self.state == "connected":
+                    log.warning("uplink lost", error=error.message, kind=error.kind, retry_s=round(delay_s, 1))
+                self.last_error = error.message
+            self.state = "waiting"
+            await asyncio.sleep(delay_s)
+
+    async def _run_once(self) -> float:
+        """One connection, until it ends; returns the delay that the receiver asked for, in seconds."""
+        self._reannounce.clear()
+        self.state = "connecting"
+        marks = {mark.camera_id: mark.acked_seq for mark in await self._spool.call(lambda spool: spool.marks())}
+        hello_cameras = [
+            HelloCamera(camera_id, name, interval_ms, marks.pop(camera_id, 0))
+            for camera_id, name, interval_ms in self._cameras()
+        ]
+        # Cameras that were removed while frames of theirs still wait are announced too: their frames count.
+        pending = await self._spool.call(lambda spool: spool.pending())
+        hello_cameras += [HelloCamera(name, name, 0, acked) for name, acked in marks.items() if name in pending]
+        protocol = SenderProtocol(self._identity(), hello_cameras)
+        async with self._channel() as channel:
+            call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
+            try:
+                await call.write(protocol.hello())
+                welcome = await asyncio.wait_for(_read(call), WELCOME_TIMEOUT_S)
+                if welcome is None:
+                    raise _translated(await call.code(), await call.details())
+                await self._apply(protocol.welcomed(welcome))
+                self.state, self.last_error = "connected", None
+                log.info("uplink connected", receiver=self._settings.receiver, cameras=len(hello_cameras))
+                return await self._transfer(call, protocol)
+            except grpc.aio.AioRpcError as error:
+                raise _translated(error.code(), error.details()) from None
+            except (TimeoutError, asyncio.InvalidStateError):
+                raise CrowError(Kind.TIMEOUT, "receiver_silent", "the receiver did not answer in time") from None
+            finally:
+                call.cancel()
+
+    def _channel(self) -> grpc.aio.Channel:
+        if not self._settings.tls:
+            return grpc.aio.insecure_channel(self._settings.receiver, options=_CHANNEL_OPTIONS)
+        ca_file = self._settings.ca_file
+        roots = Path(ca_file).read_bytes() if ca_file else None
+        credentials = grpc.ssl_channel_credentials(roots)
+        return grpc.aio.secure_channel(self._settings.receiver, credentials, options=_CHANNEL_OPTIONS)
+
+    async def _transfer(self, call: Stream, protocol: SenderProtocol) -> float:
+        moved = asyncio.Event()
+        reader = asyncio.create_task(self._receive(call, protocol, moved))
+        sender = asyncio.create_task(self._send(call, protocol, moved))
+        changed = asyncio.create_task(self._reannounce.wait())
+        try:
+            await asyncio.wait({reader, sender, changed}, return_when=asyncio.FIRST_COMPLETED)
+            if sender.done() and not reader.done() and isinstance(sender.exception(), asyncio.InvalidStateError):
+                await asyncio.wait({reader}, timeout=1)  # the stream has ended; only the reader learns why
+            if reader.done():
+                return reader.result()
+            if sender.done():
+                sender.result()
+            return 0.0
+        finally:
+            for task in (reader, sender, changed):
+                task.cancel()
+            await asyncio.gather(reader, sender, changed, return_exceptions=True)
+
+    async def _receive(self, call: Stream, protocol: SenderProtocol, moved: asyncio.Event) -> float:
+        drain_s: float | None = None
+        while True:
+            response = await _read(call)
+            if response is None:
+                if drain_s is not None:
+                    return drain_s
+                raise _translated(await call.code(), await call.details())
+            events = protocol.received(response)
+            drain_s = next((event.reconnect_after_s for event in events if isinstance(event, Draining)), drain_s)
+            await self._apply(events)
+            moved.set()
+
+    async def _send(self, call: Stream, protocol: SenderProtocol, moved: asyncio.Event) -> None:
+        position = 0
+        while True:
+            moved.clear()
+            self._spool.stored.clear()
+            room = min(READ_FRAMES, protocol.room)
+            frames = await self._spool.call(lambda spool: spool.read(position, room)) if room else []  # noqa: B023
+            for spooled in frames:
+                await self._send_one(call, protocol, spooled)
+                position = spooled.position
+            if not frames:
+                await _first(moved.wait(), self._spool.stored.wait())
+
+    async def _send_one(self, call: Stream, protocol: SenderProtocol, spooled: SpooledFrame) -> None:
+        frame = spooled.frame
+        expected = protocol.next_seq(frame.camera_id)
+        if expected is None:  # registered after the Hello: the reconnection that announces it is on its way
+            self._reannounce.set()
+            await asyncio.sleep(0.05)
+            return
+        holes: list[Hole] = []
+        if frame.seq > expected:
+            holes = await self._spool.call(lambda spool: spool.holes(frame.camera_id, expected, frame.seq - 1))
+        for message in protocol.send(frame, holes):
+            await call.write(message)
+            self.sent_frames += message.HasField("frame")
+
+    async def _apply(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Released):
+                await self._spool.call(lambda spool, e=event: spool.release(e.camera_id, e.through_seq))  # type: ignore[misc]
+            elif isinstance(event, Refused):
+                log.warning("receiver refused a frame", camera=event.camera_id, seq=event.seq, reason=event.reason)
+                hole = Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
+                await self._spool.call(lambda spool, h=hole: spool.give_up(h))  # type: ignore[misc]
+
+
+async def _read(call: Stream) -> pb.StreamFramesResponse | None:
+    """The next message, or None at the end of the stream."""
+    response = await call.read()
+    return response if isinstance(response, pb.StreamFramesResponse) else None
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _translated(code: grpc.StatusCode, details: str | None) -> CrowError:
+    kind = _KINDS.get(code, Kind.UNAVAILABLE)
+    return CrowError(kind, f"receiver_{code.name.lower()}", details or f"the receiver ended the stream ({code.name})")

@@ -1,0 +1,194 @@
+"""The daemon's side of IngestService.StreamFrames as a state machine without I/O.
+
+Invariants
+1. Per camera, what is sent rises by one from the resume point: each number once, as a frame or inside a gap.
+2. At most `window` frames are sent and not yet acknowledged.
+3. A camera's acknowledged number never falls: an older one from a receiver that lost state is ignored.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from crow.cctv.v1 import ingest_pb2 as pb
+from crow_daemon.spool.spool import Hole, HoleReason
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Frame, to_wire
+
+PROTOCOL_VERSION = 1
+
+_GAP_REASONS = {
+    HoleReason.SPOOL_FULL: pb.GAP_REASON_SPOOL_FULL,
+    HoleReason.CORRUPT: pb.GAP_REASON_SPOOL_CORRUPT,
+    HoleReason.REFUSED: pb.GAP_REASON_REFUSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HelloCamera:
+    """A camera as the receiver gets to know it; `acked_seq` as in ingest.proto."""
+
+    camera_id: str
+    name: str
+    sample_interval_ms: int
+    acked_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this daemon is."""
+
+    organization_id: str
+    site_id: str
+    daemon_id: str
+    spool_epoch: str
+    software_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The receiver has everything of this camera up to `through_seq`."""
+
+    camera_id: str
+    through_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The receiver will never accept this frame; `reason` is in its words."""
+
+    camera_id: str
+    seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The receiver is about to stop: send no more, come back after `reconnect_after_s`."""
+
+    reconnect_after_s: float
+
+
+Event = Released | Refused | Draining
+
+
+@dataclass(slots=True)
+class _Camera:
+    sent_seq: int
+    acked_seq: int
+    under_way: deque[int] = field(default_factory=deque)
+
+
+class SenderProtocol:
+    """One connection's worth of protocol state; a new connection begins with a new one."""
+
+    def __init__(self, identity: Identity, cameras: Iterable[HelloCamera]) -> None:
+        self._identity = identity
+        self._hello_cameras = tuple(cameras)
+        self._cameras = {camera.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
+        self._window = 0
+        self._draining = False
+
+    def hello(self) -> pb.StreamFramesRequest:
+        """The first message."""
+        return pb.StreamFramesRequest(
+            hello=pb.Hello(
+                protocol_version=PROTOCOL_VERSION,
+                organization_id=self._identity.organization_id,
+                site_id=self._identity.site_id,
+                daemon_id=self._identity.daemon_id,
+                spool_epoch=self._identity.spool_epoch,
+                software_version=self._identity.software_version,
+                cameras=[
+                    pb.HelloCamera(
+                        camera_id=camera.camera_id,
+                        name=camera.name,
+                        sample_interval_ms=camera.sample_interval_ms,
+                        acked_seq=camera.acked_seq,
+                    )
+                    for camera in self._hello_cameras
+                ],
+            )
+        )
+
+    def welcomed(self, response: pb.StreamFramesResponse) -> list[Event]:
+        """Takes the answer to `hello`. Raises CrowError(INVALID) when it is something else."""
+        if response.WhichOneof("message") != "welcome":
+            raise CrowError(Kind.INVALID, "protocol_error", "the receiver answered Hello with something else")
+        events = self._advance(response.welcome.cameras)
+        for camera in self._cameras.values():
+            camera.sent_seq = camera.acked_seq
+        self._window = response.welcome.window_frames
+        return events
+
+    @property
+    def room(self) -> int:
+        """How many more frames may be sent now."""
+        if self._draining:
+            return 0
+        return max(0, self._window - sum(len(camera.under_way) for camera in self._cameras.values()))
+
+    def next_seq(self, camera_id: str) -> int | None:
+        """The number that this camera's next message has to begin with; None for a camera that was not announced."""
+        camera = self._cameras.get(camera_id)
+        return None if camera is None else camera.sent_seq + 1
+
+    def send(self, frame: Frame, holes: Sequence[Hole]) -> list[pb.StreamFramesRequest]:
+        """The messages that carry this frame: gaps for the numbers before it, then itself; nothing if it was sent.
+
+        `holes` are the known holes between `next_seq` and the frame. Numbers that no hole explains become a gap too,
+        without a reason: they must not stop the line.
+        """
+        camera = self._cameras[frame.camera_id]
+        if frame.seq <= camera.sent_seq:
+            return []
+        messages: list[pb.StreamFramesRequest] = []
+        expected = camera.sent_seq + 1
+        for hole in holes:
+            first, last = max(hole.from_seq, expected), min(hole.to_seq, frame.seq - 1)
+            if first > last:
+                continue
+            if first > expected:
+                messages.append(_gap(frame.camera_id, expected, first - 1, pb.GAP_REASON_UNSPECIFIED))
+            messages.append(_gap(frame.camera_id, first, last, _GAP_REASONS[hole.reason]))
+            expected = last + 1
+        if expected < frame.seq:
+            messages.append(_gap(frame.camera_id, expected, frame.seq - 1, pb.GAP_REASON_UNSPECIFIED))
+        messages.append(pb.StreamFramesRequest(frame=to_wire(frame)))
+        camera.sent_seq = frame.seq
+        camera.under_way.append(frame.seq)
+        return messages
+
+    def received(self, response: pb.StreamFramesResponse) -> list[Event]:
+        """What a message from the receiver means for the spool. Raises CrowError(INVALID) for a second Welcome."""
+        match response.WhichOneof("message"):
+            case "ack":
+                self._window = response.ack.window_frames
+                return self._advance(response.ack.cameras)
+            case "reject":
+                reject = response.reject
+                code = pb.RejectCode.Name(reject.code) if reject.code in pb.RejectCode.values() else str(reject.code)
+                return [Refused(reject.camera_id, reject.seq, f"{code}: {reject.reason}")]
+            case "drain":
+                self._draining = True
+                return [Draining(response.drain.reconnect_after_ms / 1000)]
+            case None:  # a newer receiver's message: it must not matter to us, or the version would have changed
+                return []
+            case other:
+                raise CrowError(Kind.INVALID, "protocol_error", f"the receiver sent {other} out of turn")
+
+    def _advance(self, positions: Iterable[pb.CameraPosition]) -> list[Event]:
+        events: list[Event] = []
+        for position in positions:
+            camera = self._cameras.get(position.camera_id)
+            if camera is None or position.durable_seq <= camera.acked_seq:
+                continue
+            camera.acked_seq = position.durable_seq
+            while camera.under_way and camera.under_way[0] <= position.durable_seq:
+                camera.under_way.popleft()
+            events.append(Released(position.camera_id, position.durable_seq))
+        return events
+
+
+def _gap(camera_id: str, from_seq: int, to_seq: int, reason: pb.GapReason.ValueType) -> pb.StreamFramesRequest:
+    return pb.StreamFramesRequest(gap=pb.Gap(camera_id=camera_id, from_seq=from_seq, to_seq=to_seq, reason=reason))
