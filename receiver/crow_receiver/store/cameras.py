@@ -1,0 +1,75 @@
+"""Cameras and how far each one's stream has come."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from crow_shared.identity import CameraKey
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRow:
+    """A camera that this receiver knows; `sample_interval_ms` is 0 when it is not known."""
+
+    id: int
+    key: CameraKey
+    name: str
+    sample_interval_ms: int
+
+
+_SELECT = "select id, organization_id, site_id, camera_id, name, sample_interval_ms from camera"
+
+
+def announce(db: sqlite3.Connection, key: CameraKey, name: str, sample_interval_ms: int) -> CameraRow:
+    """Makes the camera known, or updates its name and interval."""
+    (row_id,) = db.execute(
+        """insert into camera (organization_id, site_id, camera_id, name, sample_interval_ms) values (?, ?, ?, ?, ?)
+           on conflict do update set name = excluded.name, sample_interval_ms = excluded.sample_interval_ms
+           returning id""",
+        (key.organization_id, key.site_id, key.camera_id, name, sample_interval_ms),
+    ).fetchone()
+    return CameraRow(row_id, key, name, sample_interval_ms)
+
+
+def find(db: sqlite3.Connection, key: CameraKey) -> CameraRow | None:
+    """The camera of this key, or None."""
+    rows = _rows(db, "where organization_id = ? and site_id = ? and camera_id = ?", key.organization_id, key.site_id,
+                 key.camera_id)  # fmt: skip
+    return rows[0] if rows else None
+
+
+def by_id(db: sqlite3.Connection, row_id: int) -> CameraRow:
+    """The camera of a row that points at it."""
+    return _rows(db, "where id = ?", row_id)[0]
+
+
+def _rows(db: sqlite3.Connection, where: str, *values: str | int) -> list[CameraRow]:
+    return [
+        CameraRow(row_id, CameraKey(organization, site, camera), name, interval)
+        for row_id, organization, site, camera, name, interval in db.execute(f"{_SELECT} {where}", values)
+    ]
+
+
+def durable_seq(db: sqlite3.Connection, camera: int, epoch: str) -> int:
+    """How far the stream of this spool epoch has come; 0 for a new one."""
+    row = db.execute("select durable_seq from position where camera = ? and epoch = ?", (camera, epoch)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def advance(db: sqlite3.Connection, camera: int, epoch: str, seq: int) -> None:
+    """Everything up to `seq` is accounted for; never moves back."""
+    db.execute(
+        """insert into position (camera, epoch, durable_seq) values (?, ?, ?)
+           on conflict do update set durable_seq = max(durable_seq, excluded.durable_seq)""",
+        (camera, epoch, seq),
+    )
+
+
+def record_missing(
+    db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int, reason: str, detail: str, now_us: int
+) -> None:
+    """Numbers that have no frame, and why; telling it twice changes nothing."""
+    db.execute(
+        "insert or ignore into missing (camera, epoch, from_seq, to_seq, reason, detail, recorded_us) "
+        "values (?, ?, ?, ?, ?, ?, ?)",
+        (camera, epoch, from_seq, to_seq, reason, detail, now_us),
+    )

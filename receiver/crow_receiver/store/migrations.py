@@ -1,0 +1,114 @@
+"""The receiver database's schema, step by step. Times are microseconds since the Unix epoch."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("crow-receiver")
+
+
+@migrations()
+def m001_line(db: Database) -> None:
+    """Cameras, stream positions, sessions, frames, analyses, batches, pattern windows, outbox."""
+    for statement in _M001:
+        db.execute(statement)
+
+
+_M001 = (
+    """create table camera (
+        id integer primary key,
+        organization_id text not null,
+        site_id text not null,
+        camera_id text not null,
+        name text not null,
+        sample_interval_ms integer not null,   -- 0: not known
+        unique (organization_id, site_id, camera_id)
+    ) strict""",
+    # How far a daemon's spool has come: everything up to durable_seq is stored, refused or a reported gap.
+    """create table position (
+        camera integer not null references camera (id),
+        epoch text not null,                   -- Hello.spool_epoch
+        durable_seq integer not null,
+        primary key (camera, epoch)
+    ) strict, without rowid""",
+    # Numbers without a frame, and why: the spool let them go, or this receiver refused them.
+    """create table missing (
+        camera integer not null references camera (id),
+        epoch text not null,
+        from_seq integer not null,             -- both inclusive
+        to_seq integer not null,
+        reason text not null,                  -- GapReason or RejectCode in lower case
+        detail text not null,
+        recorded_us integer not null,
+        primary key (camera, epoch, from_seq)
+    ) strict, without rowid""",
+    """create table session (
+        id text primary key,
+        camera integer not null references camera (id),
+        hour_us integer not null,              -- the UTC hour that the session lies in
+        first_capture_us integer not null,
+        last_capture_us integer not null,
+        last_arrival_us integer not null,      -- the receiver's clock
+        state text not null default 'open' check (state in ('open', 'closed')),
+        closings integer not null default 0,   -- raised by each closing; a late frame opens a closed session again
+        frames integer not null default 0,     -- also the next frame's index
+        batches integer not null default 0,    -- also the next batch's index
+        opened_us integer not null,
+        closed_us integer
+    ) strict, without rowid""",
+    "create index session_of_hour on session (camera, hour_us)",
+    "create index session_open on session (state) where state = 'open'",
+    """create table frame (
+        id integer primary key,
+        camera integer not null references camera (id),
+        epoch text not null,
+        seq integer not null,
+        session_id text not null references session (id),
+        frame_index integer not null,          -- from 0 within the session, in order of arrival
+        capture_us integer not null,
+        time_source text not null,
+        received_us integer not null,
+        encoding text not null,
+        width integer not null,                -- pixels, as the picture's own header says
+        height integer not null,
+        segment integer,                       -- crow_shared.segments.Pointer; null once the picture was deleted
+        "offset" integer not null,
+        length integer not null,               -- bytes
+        crc32 integer not null,
+        state text not null default 'pending' check (state in ('pending', 'analysed', 'failed')),
+        attempts integer not null default 0,   -- failed tries at an analysis
+        not_before_us integer not null default 0,
+        failure text,                          -- the last try's error
+        unique (camera, epoch, seq)
+    ) strict""",
+    "create index frame_pending on frame (camera, id) where state = 'pending'",
+    "create index frame_of_session on frame (session_id, capture_us)",
+    "create index frame_segment on frame (segment) where segment is not null",
+    """create table analysis (
+        frame integer primary key references frame (id),
+        session_id text not null references session (id),
+        body text not null,                    -- JSON of vision.schema.Analysis
+        analysed_us integer not null,
+        batch_index integer                    -- null until it went into a batch
+    ) strict""",
+    "create index analysis_unbatched on analysis (session_id, frame) where batch_index is null",
+    """create table pattern_window (
+        session_id text not null references session (id),
+        minute_us integer not null,            -- the minute of capture time
+        changed integer not null,              -- 1: holds analyses that no message has told of yet
+        revision integer not null default -1,  -- of the latest message; -1: none yet
+        primary key (session_id, minute_us)
+    ) strict, without rowid""",
+    """create table outbox (
+        id integer primary key autoincrement,
+        queue text not null,
+        message_id text not null unique,
+        session_id text not null,
+        headers text not null,                 -- JSON object of strings
+        body blob not null,
+        created_us integer not null,
+        attempts integer not null default 0,
+        not_before_us integer not null default 0,
+        error text,                            -- the last try's
+        dispatched_us integer                  -- null until the queue has it
+    ) strict""",
+    "create index outbox_due on outbox (not_before_us, id) where dispatched_us is null",
+)

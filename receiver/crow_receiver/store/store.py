@@ -1,0 +1,137 @@
+"""One writer thread with group commit, and a reader beside it.
+
+Invariants
+1. All writes happen on one thread, in the order in which they were asked for.
+2. `write` returns after the commit, and the pictures that the transaction points at were synced before it.
+3. Work that raises takes back only its own changes; the group's other work is committed.
+4. When the commit itself fails, every work of the group fails with CrowError(UNAVAILABLE) and nothing of it stays.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crow_receiver.store.migrations import migrations
+from crow_shared.database import connect, open_database
+from crow_shared.errors import CrowError, Kind
+from crow_shared.segments import Pointer, SegmentStore
+
+GROUP_MOST = 256  # pieces of work per commit
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What a piece of write work may use."""
+
+    db: sqlite3.Connection
+    pictures: SegmentStore
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[Transaction], Any]
+    done: Future[Any]
+    result: Any = None
+
+
+class Store:
+    """The receiver's database and pictures."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens, and makes or migrates, what lies in `directory`. Raises CrowError when it cannot be used."""
+        path = directory / "receiver.db"
+        db = open_database(path, migrations)
+        self._pictures = SegmentStore(directory / "pictures")
+        self._transaction = Transaction(db, self._pictures)
+        self._reading = connect(path)
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_groups, name="store-write", daemon=True)
+        self._writer.start()
+
+    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Runs `work` in the next group's transaction and returns its result once it is on disk.
+
+        What `work` raises is raised here; sqlite3 errors arrive as CrowError(UNAVAILABLE). Cancelling the caller does
+        not take the work back.
+        """
+        job = _Job(work, Future())
+        self._jobs.put(job)
+        result: Result = await asyncio.shield(asyncio.wrap_future(job.done))
+        return result
+
+    async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Runs `work`, which only reads, on the reader's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, self._reading)
+
+    async def read_picture(self, pointer: Pointer) -> bytes:
+        """The bytes of a picture. Raises CrowError(CORRUPT) when they are missing or damaged."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._pictures.read, pointer)
+
+    def close(self) -> None:
+        """Finishes the work that was asked for, then closes."""
+        self._jobs.put(None)
+        self._writer.join()
+        self._readers.shutdown()
+        self._pictures.close()
+        self._reading.close()
+        self._transaction.db.close()
+
+    def _write_groups(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            group = [job]
+            last = False
+            while len(group) < GROUP_MOST and not self._jobs.empty():
+                another = self._jobs.get()
+                if another is None:
+                    last = True
+                    break
+                group.append(another)
+            self._commit(group)
+            if last:
+                return
+
+    def _commit(self, group: list[_Job]) -> None:
+        db = self._transaction.db
+        try:
+            db.execute("begin immediate")
+            good = [job for job in group if self._run(job)]
+            self._pictures.sync()
+            db.execute("commit")
+        except (sqlite3.Error, CrowError) as error:
+            if db.in_transaction:
+                db.execute("rollback")
+            failure = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"cannot commit: {error}")
+            for job in group:
+                if not job.done.done():
+                    job.done.set_exception(failure)
+            return
+        for job in good:
+            job.done.set_result(job.result)
+
+    def _run(self, job: _Job) -> bool:
+        """Runs one piece of work inside a savepoint of its own; False when it raised."""
+        db = self._transaction.db
+        db.execute("savepoint work")
+        try:
+            job.result = job.work(self._transaction)
+        except Exception as error:  # noqa: BLE001 — whatever it is, it belongs to the one who asked for the work
+            db.execute("rollback to work")
+            db.execute("release work")
+            if isinstance(error, sqlite3.OperationalError):
+                error = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"database: {error}")
+            job.done.set_exception(error)
+            return False
+        db.execute("release work")
+        return True
