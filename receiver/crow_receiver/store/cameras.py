@@ -3,6 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
+from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 
 
@@ -55,12 +56,26 @@ def durable_seq(db: sqlite3.Connection, camera: int, epoch: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def advance(db: sqlite3.Connection, camera: int, epoch: str, seq: int) -> None:
-    """Everything up to `seq` is accounted for; never moves back."""
+def advance(db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int) -> None:
+    """Everything up to `to_seq` is accounted for by the caller's transaction, which took `from_seq` to `to_seq`.
+
+    Raises CrowError(CONFLICT) when the numbers before `from_seq` are not: their transaction failed, and this one must
+    not step over them.
+    """
+    durable = durable_seq(db, camera, epoch)
+    if from_seq > durable + 1:
+        raise CrowError(
+            Kind.CONFLICT, "out_of_order", f"frame {from_seq} cannot follow {durable}: the ones between failed"
+        )
+    set_position(db, camera, epoch, max(durable, to_seq))
+
+
+def set_position(db: sqlite3.Connection, camera: int, epoch: str, durable: int) -> None:
+    """The stream of this spool epoch stands at `durable`."""
     db.execute(
         """insert into position (camera, epoch, durable_seq) values (?, ?, ?)
-           on conflict do update set durable_seq = max(durable_seq, excluded.durable_seq)""",
-        (camera, epoch, seq),
+           on conflict do update set durable_seq = excluded.durable_seq""",
+        (camera, epoch, durable),
     )
 
 

@@ -130,7 +130,7 @@ def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) 
 def advance_past(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int) -> StoredFrame:
     """`store_frame` for a stream with positions: both in one transaction."""
     stored = store_frame(tx, camera, epoch, frame, now_us, gap_us)
-    advance(tx.db, camera.id, epoch, frame.seq)
+    advance(tx.db, camera.id, epoch, frame.seq, frame.seq)
     return stored
 
 
