@@ -64,9 +64,7 @@ def advance(db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_s
     """
     durable = durable_seq(db, camera, epoch)
     if from_seq > durable + 1:
-        raise CrowError(
-            Kind.CONFLICT, "out_of_order", f"frame {from_seq} cannot follow {durable}: some between failed"
-        )
+        raise CrowError(Kind.CONFLICT, "out_of_order", f"frame {from_seq} cannot follow {durable}: some between failed")
     set_position(db, camera, epoch, max(durable, to_seq))
 
 

@@ -99,20 +99,15 @@ _PENDING = 'id, camera, session_id, frame_index, capture_us, attempts, segment, 
 
 
 def pending_frames(db: sqlite3.Connection, now_us: int, limit: int, but: set[int]) -> list[PendingFrame]:
-    """Up to `limit` frames to analyse next, the cameras taking turns, each camera's oldest first.
-
-    `but` are frames that are being analysed; their cameras' next frames are not offered before they are done, since an
-    engine may build on the previous frame.
-    """
+    """Up to `limit` frames to analyse next except those in `but`: the cameras take turns, each one's oldest first."""
     rows = db.execute(
         f"""select {_PENDING} from (
                 select *, row_number() over (partition by camera order by id) as turn
                 from frame where state = 'pending')
             where not_before_us <= ? and segment is not null order by turn, id limit ?""",  # noqa: S608 — a constant
         (now_us, limit + len(but)),
-    ).fetchall()
-    busy = {row[1] for row in rows if row[0] in but}
-    return [_pending(row) for row in rows if row[1] not in busy][:limit]
+    )
+    return [_pending(row) for row in rows if row[0] not in but][:limit]
 
 
 def _pending(row: tuple[int, int, str, int, int, int, int, int, int, int]) -> PendingFrame:

@@ -1,0 +1,1 @@
+"""One hour of continuous footage of one camera: its state, its batches, its pattern windows, its end."""

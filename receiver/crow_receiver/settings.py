@@ -1,0 +1,118 @@
+"""The receiver's settings."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from crow_shared import settings
+from crow_shared.identity import is_loopback
+from crow_shared.settings import Environment, Section
+
+ENVIRONMENT_PREFIX = "CROW_RECEIVER_"
+ALIASES = {
+    "ENVIRONMENT": ("environment",),
+    "API_GATEWAY_URL": ("gateway", "url"),
+    "INTERNAL_GATEWAY_KEY": ("gateway", "internal_key"),
+}
+LEAST_KEY_CHARS = 32
+
+
+class GrpcSettings(Section):
+    """Where daemons deliver frames."""
+
+    listen: str = Field(default="127.0.0.1:7443", description="address:port; port 0 takes a free one")
+    window_frames: int = Field(default=64, ge=1, le=1024, description="unacknowledged frames of one daemon, at most")
+    tls_certificate: str = Field(default="", description="PEM file; needed in prod unless listening on loopback only")
+    tls_key: str = Field(default="", description="PEM file")
+
+
+class RestSettings(Section):
+    """The HTTP routes under /api/v1/cctv."""
+
+    listen: str = Field(default="127.0.0.1:8015", description="address:port; port 0 takes a free one")
+
+
+class GatewaySettings(Section):
+    """The API gateway in front of the HTTP routes."""
+
+    url: str = Field(default="", description="the gateway's own address, allowed as a browser origin; API_GATEWAY_URL")
+    internal_key: SecretStr = Field(
+        default=SecretStr(""), description="shared secret; better INTERNAL_GATEWAY_KEY; empty: routes answer 503"
+    )
+
+
+class SessionSettings(Section):
+    """One hour of continuous footage of one camera."""
+
+    gap_s: float = Field(default=300, gt=0, le=3600, description="a longer silence ends a session")
+
+
+class VisionSettings(Section):
+    """Who describes the frames."""
+
+    engine: Literal["auto", "llama", "classic"] = Field(
+        default="auto", description="auto: llama where Gemma weights and llama-cpp-python are installed, else classic"
+    )
+    model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
+    workers: int = Field(default=1, ge=1, le=64, description="worker processes, one frame each at a time")
+    threads: int = Field(default=0, ge=0, le=256, description="threads per worker; 0: the machine's cores")
+    gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all, where the build has one")
+    deadline_s: float = Field(default=300, gt=0, description="a frame that takes longer is given up and tried again")
+
+
+class BatchSettings(Section):
+    """Analyses per message."""
+
+    frames: int = Field(default=10, ge=1, le=100, description="a batch closes with so many analyses")
+    age_s: float = Field(default=30, gt=0, le=600, description="or when its oldest analysis is so old")
+
+
+class RetentionSettings(Section):
+    """How long pictures are kept."""
+
+    pictures_h: float = Field(default=72, ge=0, le=8760, description="hours; a picture not yet analysed is kept")
+
+
+class ReceiverSettings(Section):
+    """Everything that the receiver can be told."""
+
+    environment: Environment = Field(default=Environment.LOCAL, description="local, dev or prod")
+    state_dir: str = Field(default="/var/lib/crow-receiver", description="database, pictures, queues and models")
+    log_level: str = Field(default="info", description="debug, info, warning or error")
+    stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
+    grpc: GrpcSettings = GrpcSettings()
+    rest: RestSettings = RestSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    session: SessionSettings = SessionSettings()
+    vision: VisionSettings = VisionSettings()
+    batch: BatchSettings = BatchSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    @model_validator(mode="after")
+    def _prod_is_safe(self) -> Self:
+        if bool(self.grpc.tls_certificate) != bool(self.grpc.tls_key):
+            raise ValueError("grpc: tls_certificate and tls_key belong together")
+        if self.environment is Environment.PROD:
+            if not self.grpc.tls_certificate and not is_loopback(self.grpc.listen):
+                raise ValueError("grpc.tls_certificate: prod does not take pictures unencrypted from other machines")
+            if len(self.gateway.internal_key.get_secret_value()) < LEAST_KEY_CHARS:
+                raise ValueError(f"gateway.internal_key: prod needs one of at least {LEAST_KEY_CHARS} characters")
+        return self
+
+    @property
+    def state_path(self) -> Path:
+        """Where everything durable lies."""
+        return Path(self.state_dir)
+
+    @property
+    def models_path(self) -> Path:
+        """Where model files lie."""
+        return self.state_path / "models"
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> ReceiverSettings:
+    """The settings of `path` and the environment. Raises CrowError as `crow_shared.settings.load` does."""
+    return settings.load(ReceiverSettings, path, environ, prefix=ENVIRONMENT_PREFIX, aliases=ALIASES)
