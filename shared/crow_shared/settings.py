@@ -110,7 +110,7 @@ def _from_environment(
 ) -> dict[str, tuple[str, ...]]:
     places = {name: place for name, place in aliases.items() if name in environ}
     for name in environ:
-        if name.startswith(prefix) and name not in aliases:
+        if name.startswith(prefix) and name not in aliases and name != f"{prefix}CONFIG":  # the file's own place
             places[name] = tuple(name.removeprefix(prefix).lower().split("__"))
     return places
 

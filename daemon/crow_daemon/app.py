@@ -1,0 +1,148 @@
+"""The composition root: builds the daemon, runs it, stops it in order.
+
+Cameras → (capture threads) → SpoolThread → Uplink → receiver. On a stop the cameras end first, then what they brought
+is spooled, then the uplink gets a moment to send it on; what it cannot send waits in the spool.
+"""
+
+import asyncio
+import os
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+
+from crow_daemon import status
+from crow_daemon.capture.supervisor import CaptureSupervisor
+from crow_daemon.registry.registry import Registry
+from crow_daemon.settings import DaemonSettings
+from crow_daemon.spool.spool import Spool
+from crow_daemon.spool.thread import SpoolThread
+from crow_daemon.uplink.client import Uplink
+from crow_daemon.uplink.protocol import Identity
+from crow_shared.clock import Clock, SystemClock
+from crow_shared.lifecycle import Notifier, Tasks, stop_on_signals, within
+
+log = structlog.get_logger()
+
+EVERY_S = 1.0
+LAST_SEND_S = 5.0  # how long a stop waits for the receiver to take what is spooled
+POLL_S = 0.1
+
+
+class Daemon:
+    """All parts of one daemon."""
+
+    def __init__(self, settings: DaemonSettings, notifier: Notifier, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._clock = clock or SystemClock()
+        self._stop = asyncio.Event()
+        self._tasks = Tasks(self._stop)
+        self._registry = Registry(settings.state_path / "cameras.db")
+        self._spool_epoch = ""
+        self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.max_bytes))
+        self._capture = CaptureSupervisor(self._registry, self._spool, self._clock)
+        self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool)
+        self._started_us = self._clock.now_us()
+
+    async def run(self) -> bool:
+        """Runs until a signal or a failed part asks for the end; whether all went well.
+
+        Raises CrowError when the state directory cannot be used.
+        """
+        stop_on_signals(self._stop)
+        await self._spool.start()
+        self._spool_epoch = await self._spool.call(lambda spool: spool.epoch)
+        writer = self._tasks.start("spool writer", self._spool.write_offered())
+        uplink = self._tasks.start("uplink", self._uplink.run())
+        self._tasks.start("status", self._report())
+        self._tasks.start("watchdog", self._notifier.feed_watchdog())
+        self._capture.start()
+        log.info("daemon ready", site=self._settings.site_id, daemon=self._settings.daemon_id)
+        self._notifier.send("READY=1")
+        await self._stop.wait()
+        await self._stop_in_order(writer, uplink)
+        return not self._tasks.failed
+
+    async def _stop_in_order(self, writer: "asyncio.Task[None]", uplink: "asyncio.Task[None]") -> None:
+        self._notifier.send("STOPPING=1")
+        deadline_s = self._settings.stop_deadline_s
+        await within(deadline_s, "capture", lambda: asyncio.to_thread(self._capture.stop, deadline_s))
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        await within(deadline_s, "spool", self._spool.flush)
+        if not uplink.done() and self._uplink.state == "connected":
+            await within(LAST_SEND_S, "uplink", self._all_sent)
+        await self._write_status()
+        await self._tasks.cancel()
+        await self._spool.close()
+        log.info("daemon stopped")
+
+    async def _all_sent(self) -> None:
+        # Polling, since what is waited for is the state of the disk.
+        while self._uplink.state == "connected" and await self._spool.call(lambda spool: spool.pending()):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
+    async def _report(self) -> None:
+        """Renews the status file and picks up changes of the registry."""
+        seen = self._registry.version()
+        while True:
+            if (now := self._registry.version()) != seen:
+                seen = now
+                await asyncio.to_thread(self._capture.reconcile)
+                self._uplink.reannounce()
+            await self._write_status()
+            await asyncio.sleep(EVERY_S)
+
+    async def _write_status(self) -> None:
+        try:
+            status.write(self._settings.state_path, await self._status())
+        except OSError as error:
+            log.warning("status file could not be written", error=str(error))
+
+    async def _status(self) -> dict[str, Any]:
+        """See docs/OPERATIONS.md for the fields."""
+        pending, lost, stored = await self._spool.call(
+            lambda spool: (spool.pending(), spool.lost(), spool.stored_bytes)
+        )
+        acked = await self._spool.call(lambda spool: {mark.camera_id: mark for mark in spool.marks()})
+        cameras = []
+        for snapshot in self._capture.states():
+            mark = acked.get(snapshot.camera_id)
+            spool = {
+                "spooled": mark.last_seq if mark else 0,
+                "acknowledged": mark.acked_seq if mark else 0,
+                "waiting": pending.get(snapshot.camera_id, 0),
+                "lost": {row.reason: row.frames for row in lost if row.camera_id == snapshot.camera_id},
+            }
+            cameras.append(snapshot.as_json() | {"spool": spool})
+        return {
+            "written_us": self._clock.now_us(),
+            "started_us": self._started_us,
+            "pid": os.getpid(),
+            "version": version("crow-daemon"),
+            "organization_id": self._settings.organization_id,
+            "site_id": self._settings.site_id,
+            "daemon_id": self._settings.daemon_id,
+            "uplink": {
+                "receiver": self._settings.uplink.receiver,
+                "state": self._uplink.state,
+                "last_error": self._uplink.last_error,
+            },
+            "spool": {
+                "waiting": sum(pending.values()),
+                "bytes": stored,
+                "max_bytes": self._settings.spool.max_bytes,
+                "trouble": self._spool.trouble,
+            },
+            "cameras": cameras,
+        }
+
+    def _identity(self) -> Identity:
+        settings = self._settings
+        return Identity(
+            settings.organization_id, settings.site_id, settings.daemon_id, self._spool_epoch, version("crow-daemon")
+        )
+
+    def _announced(self) -> list[tuple[str, str, int]]:
+        return [(camera.id, camera.name, camera.sample_interval_ms) for camera in self._registry.cameras()]

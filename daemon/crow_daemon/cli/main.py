@@ -1,0 +1,124 @@
+"""`crow-daemon`: run the daemon, look at it, and keep its cameras."""
+
+import asyncio
+import json
+import os
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from crow_daemon import settings, status
+from crow_daemon.cli.camera import camera
+from crow_daemon.registry.registry import Registry
+from crow_daemon.settings import DaemonSettings
+from crow_shared import log
+from crow_shared.cli import CrowGroup
+from crow_shared.clock import SystemClock
+from crow_shared.lifecycle import Notifier
+from crow_shared.settings import sample_toml
+
+DEFAULT_CONFIG = Path("/etc/crow-cctv/daemon.toml")
+
+
+class Context:
+    """What the commands share: the settings, read when first needed, and the camera registry."""
+
+    def __init__(self, config: Path | None) -> None:
+        self.config = config
+
+    @cached_property
+    def settings(self) -> DaemonSettings:
+        """Raises CrowError when the settings are wrong."""
+        return settings.load(self.config)
+
+    def registry(self) -> Registry:
+        """The camera registry. Raises CrowError when the state directory cannot be used."""
+        return Registry(self.settings.state_path / "cameras.db")
+
+
+@click.group(cls=CrowGroup)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CROW_DAEMON_CONFIG",
+    help=f"Settings file. Default: {DEFAULT_CONFIG} if it exists, else built-in defaults.",
+)
+@click.version_option(version("crow-daemon"), prog_name="crow-daemon")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Reads shop cameras and streams their frames to a crow-receiver."""
+    ctx.obj = Context(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None))
+
+
+main.add_command(camera)
+
+
+@main.command()
+@click.pass_obj
+def run(context: Context) -> None:
+    """Runs the daemon in the foreground until SIGTERM or SIGINT."""
+    from crow_daemon.app import Daemon  # noqa: PLC0415 — libav and gRPC load for this command only
+
+    log.configure(context.settings.log_level)
+
+    async def serve() -> bool:
+        return await Daemon(context.settings, Notifier(os.environ)).run()
+
+    if not asyncio.run(serve()):
+        raise SystemExit(1)
+
+
+@main.command("check-config")
+@click.option("--sample", is_flag=True, help="Print a complete settings file with all defaults instead.")
+@click.pass_obj
+def check_config(context: Context, sample: bool) -> None:
+    """Checks the settings and the camera registry without starting anything."""
+    if sample:
+        click.echo(sample_toml(DaemonSettings), nl=False)
+        return
+    loaded = context.settings
+    registry = context.registry()
+    cameras = registry.cameras()
+    registry.close()
+    enabled = sum(camera.enabled for camera in cameras)
+    click.echo(f"settings are fine ({context.config or 'defaults'}, environment {loaded.environment})")
+    click.echo(f"{len(cameras)} cameras, {enabled} enabled, in {loaded.state_path}; receiver {loaded.uplink.receiver}")
+
+
+@main.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole status as JSON.")
+@click.pass_obj
+def show_status(context: Context, as_json: bool) -> None:
+    """Shows what the running daemon is doing; exit code 1 when it does not run."""
+    current = status.read(context.settings.state_path, SystemClock().now_us())
+    if as_json:
+        click.echo(json.dumps(current, indent=2))
+    else:
+        _print_status(current)
+    if not current["running"]:
+        raise SystemExit(1)
+
+
+def _print_status(current: "dict[str, object]") -> None:
+    running = "running" if current["running"] else f"NOT running; the last word is {current['age_s']} s old"
+    click.echo(f"daemon {current['site_id']}/{current['daemon_id']} {current['version']}: {running}")
+    uplink, spool = current["uplink"], current["spool"]
+    assert isinstance(uplink, dict)
+    assert isinstance(spool, dict)
+    error = f" ({uplink['last_error']})" if uplink["last_error"] else ""
+    click.echo(f"uplink to {uplink['receiver']}: {uplink['state']}{error}")
+    trouble = f"; TROUBLE: {spool['trouble']}" if spool["trouble"] else ""
+    click.echo(f"spool: {spool['waiting']} frames wait, {spool['bytes'] / 1e6:.1f} MB{trouble}")
+    cameras = current["cameras"]
+    assert isinstance(cameras, list)
+    for camera_status in cameras:
+        counts = camera_status["counters"]
+        places = camera_status["spool"]
+        reason = f" — {camera_status['last_error']}" if camera_status["last_error"] else ""
+        click.echo(
+            f"  {camera_status['camera_id']:<20} {camera_status['state']:<12} expected {counts['expected']}, "
+            f"sampled {counts['sampled']}, gated {sum(counts['gated'].values())}, "
+            f"acknowledged {places['acknowledged']}, waiting {places['waiting']}{reason}"
+        )
