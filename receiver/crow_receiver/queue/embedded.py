@@ -5,10 +5,10 @@
    acknowledgement.
 3. A delivery counts when it begins, so that a consumer that dies while handling a message uses one up.
 4. A lease is good until `visible_us`. After that its acknowledgement is refused, even if nobody else has the message.
-5. A message whose deliveries are used up is never handed out: it is dead as soon as the last one fails or its lease ends.
-6. `visible_us` is never more than MAX_LEASE_S ahead. One that is was written before the clock was set back, and counts as
-   due: a clock that jumps costs a second delivery, never a message.
-7. Every change is one immediate transaction: it holds the write lock from its first read, and is on disk when it returns.
+5. A message whose deliveries are used up is never handed out: it is dead when the last one fails or its lease ends.
+6. `visible_us` is never more than MAX_LEASE_S ahead. One that is was written before the clock was set back, and counts
+   as due: a clock that jumps costs a second delivery, never a message.
+7. Every change is one immediate transaction: it holds the write lock from its first read, and is on disk on return.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What an output queue promises, whatever runs it.
 
-At least once: a message is handed out again until it is acknowledged within its lease or has run out of deliveries; then
-it is set aside as dead, with the reason. Publishing is idempotent by message id.
+At least once: a message is handed out again until it is acknowledged within its lease. One that has run out of
+deliveries is set aside as dead, with the reason. Publishing is idempotent by message id.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,35 @@
+"""What a message is made of."""
+
+from dataclasses import dataclass
+
+from crow_receiver.vision.schema import Analysis
+from crow_shared.identity import CameraKey
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysedFrame:
+    """One frame of a session with its analysis; `frame_index` counts from 0 within the session."""
+
+    frame_index: int
+    capture_us: int
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What is true of a session from its first frame on.
+
+    `started_us` is the capture time at which it opened; `sample_interval_ms` is the time between two samples of the
+    camera, by which person-seconds are reckoned.
+    """
+
+    session_id: str
+    camera: CameraKey
+    camera_name: str
+    started_us: int
+    sample_interval_ms: int
+
+
+def as_ms(time_us: int) -> int:
+    """The millisecond that a time in microseconds lies in."""
+    return time_us // 1000

@@ -1,0 +1,149 @@
+"""The body of `crow-interaction-queue`: a batch of described frames of one session.
+
+The consumer takes a message for CCTV when the body has `frameAnalyses`, and reads of each frame `frameIndex` and
+`description` alone. Everything beyond its contract is an extra field that it passes over.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from crow_receiver.messages.body import Body, Count, EngineNote, TimestampMs
+from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts, as_ms
+from crow_receiver.queue.port import MAX_MESSAGE_BYTES
+from crow_receiver.vision.schema import (
+    MAX_DESCRIPTION_CHARS,
+    MAX_INTERACTIONS,
+    MAX_PEOPLE,
+    Action,
+    Activity,
+    Movement,
+    Person,
+    ProductInteraction,
+    Role,
+    Share,
+    ShortText,
+)
+
+SCHEMA_VERSION: Literal[1] = 1
+_LARGEST_INDEX = 10**9  # stands for an index not yet known where a size is reckoned
+
+
+class PersonSeen(Body):
+    """One person in one frame."""
+
+    role: Role
+    zone: ShortText
+    activity: Activity
+    movement: Movement
+    confidence: Share
+
+    @classmethod
+    def of(cls, person: Person) -> "PersonSeen":
+        """As the engine said it."""
+        return cls(**dict(person))
+
+
+class InteractionSeen(Body):
+    """One handling of a product in one frame."""
+
+    action: Action
+    product: ShortText | None
+    zone: ShortText
+    confidence: Share
+
+    @classmethod
+    def of(cls, interaction: ProductInteraction) -> "InteractionSeen":
+        """As the engine said it."""
+        return cls(**dict(interaction))
+
+
+class FrameAnalysis(Body):
+    """One frame: the first three fields are the consumer's contract."""
+
+    frame_index: Count
+    timestamp: TimestampMs
+    description: Annotated[str, Field(min_length=1, max_length=MAX_DESCRIPTION_CHARS)]
+    people: Annotated[list[PersonSeen], Field(max_length=MAX_PEOPLE)]
+    interactions: Annotated[list[InteractionSeen], Field(max_length=MAX_INTERACTIONS)]
+    queue_length: Annotated[int, Field(ge=0, le=99)] | None
+    confidence: Share
+
+    @classmethod
+    def of(cls, frame: AnalysedFrame) -> "FrameAnalysis":
+        """The frame's part of the message."""
+        scene = frame.analysis.scene
+        return cls(
+            frame_index=frame.frame_index,
+            timestamp=as_ms(frame.capture_us),
+            description=scene.description,
+            people=[PersonSeen.of(person) for person in scene.people],
+            interactions=[InteractionSeen.of(interaction) for interaction in scene.interactions],
+            queue_length=scene.queue_length,
+            confidence=scene.confidence,
+        )
+
+
+class InteractionBatch(Body):
+    """The whole body; `final` marks the last batch of its session, `late` frames that came after the session closed."""
+
+    message_id: str
+    schema_version: Literal[1]
+    organization_id: str
+    site_id: str
+    source_type: Literal["cctv"]
+    session_id: str
+    camera_id: str
+    camera_name: str
+    batch_index: Count
+    batch_start_timestamp: TimestampMs
+    batch_end_timestamp: TimestampMs
+    final: bool
+    late: bool
+    engine: EngineNote
+    frame_analyses: Annotated[list[FrameAnalysis], Field(min_length=1)]
+
+
+def interaction_batch(
+    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], *, final: bool, late: bool
+) -> InteractionBatch:
+    """The batch of these frames (at least one, all of one engine), in the order of their capture."""
+    ordered = sorted(frames, key=lambda frame: (frame.capture_us, frame.frame_index))
+    engines = {_engine_of(frame).to_json() for frame in ordered}
+    assert len(engines) == 1, "batch_has_room keeps frames of two engines apart"
+    return InteractionBatch(
+        message_id=f"{facts.session_id}:interaction:{batch_index}",
+        schema_version=SCHEMA_VERSION,
+        organization_id=facts.camera.organization_id,
+        site_id=facts.camera.site_id,
+        source_type="cctv",
+        session_id=facts.session_id,
+        camera_id=facts.camera.camera_id,
+        camera_name=facts.camera_name,
+        batch_index=batch_index,
+        batch_start_timestamp=as_ms(ordered[0].capture_us),
+        batch_end_timestamp=as_ms(ordered[-1].capture_us),
+        final=final,
+        late=late,
+        engine=_engine_of(ordered[0]),
+        frame_analyses=[FrameAnalysis.of(frame) for frame in ordered],
+    )
+
+
+def batch_has_room(facts: SessionFacts, frames: Sequence[AnalysedFrame], candidate: AnalysedFrame) -> bool:
+    """Whether `candidate` may join the open batch of `frames`; if not, the batch has to be closed first.
+
+    It may not when the message would pass MAX_MESSAGE_BYTES, or when another engine made its analysis. An empty batch
+    has room for any frame: the schema of analyses bounds one to a fraction of the limit.
+    """
+    if not frames:
+        return True
+    if _engine_of(frames[0]) != _engine_of(candidate):
+        return False
+    batch = interaction_batch(facts, _LARGEST_INDEX, [*frames, candidate], final=False, late=False)
+    return len(batch.to_json()) <= MAX_MESSAGE_BYTES
+
+
+def _engine_of(frame: AnalysedFrame) -> EngineNote:
+    return EngineNote.of(frame.analysis.provenance)

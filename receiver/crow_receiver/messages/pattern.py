@@ -1,0 +1,246 @@
+"""The body of `crow-pattern-queue`: what a camera saw in a minute or in a session, as sums.
+
+Person-seconds are sampled: one person in one analysed frame stands for one sample interval. Frames that the gate held
+back or that failed add nothing, so they are a lower bound, and no count here is one of distinct visitors.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from crow_receiver.messages.aggregate import Aggregate
+from crow_receiver.messages.body import MAX_ENGINES, Body, Count, EngineNote, TimestampMs
+from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts, as_ms
+from crow_receiver.vision.schema import Action, Activity, Movement, Role, ShortText
+
+SCHEMA_VERSION: Literal[1] = 1
+MINUTE_US = 60_000_000
+MAX_ZONES = 32
+MAX_PRODUCT_SIGNALS = 64
+
+Amount = Annotated[float, Field(ge=0)]
+
+
+class FrameCounts(Body):
+    """Frames of the window by what became of them."""
+
+    analysed: Count
+    failed: Count
+
+
+class PeopleFigures(Body):
+    """People per analysed frame, and their sampled time. An engine tells of 8 people in a frame at most."""
+
+    mean: Amount
+    max: Count
+    person_seconds: Amount
+
+
+class ZoneFigures(Body):
+    """One named zone; mean and maximum are over all analysed frames of the window."""
+
+    zone: ShortText
+    mean: Amount
+    max: Count
+    person_seconds: Amount
+    interactions: Count
+
+
+class OtherZones(Body):
+    """The zones beyond MAX_ZONES, those with the least time, together."""
+
+    zones: Count
+    person_seconds: Amount
+    interactions: Count
+
+
+class ProductSignal(Body):
+    """How often a product (null: the engine cannot tell which) was handled in a way, in frames that show it."""
+
+    action: Action
+    product: ShortText | None
+    count: Annotated[int, Field(ge=1)]
+
+
+class QueueFigures(Body):
+    """People who wait at a till, over the frames in which the engine could tell."""
+
+    frames: Count
+    mean: Amount
+    max: Count
+
+
+class PatternWindow(Body):
+    """The whole body; of several with one session, kind and start, the highest revision replaces the others."""
+
+    message_id: str
+    schema_version: Literal[1]
+    kind: Literal["window", "session"]
+    revision: Count
+    organization_id: str
+    site_id: str
+    camera_id: str
+    camera_name: str
+    session_id: str
+    window_start: TimestampMs
+    window_end: TimestampMs
+    sample_interval_ms: Annotated[int, Field(ge=1)]
+    frames: FrameCounts
+    people: PeopleFigures | None
+    zones: Annotated[list[ZoneFigures], Field(max_length=MAX_ZONES)]
+    other_zones: OtherZones | None
+    roles: dict[Role, Count]
+    activities: dict[Activity, Count]
+    movements: dict[Movement, Count]
+    interactions: Annotated[list[ProductSignal], Field(max_length=MAX_PRODUCT_SIGNALS)]
+    other_interactions: Count
+    queue: QueueFigures | None
+    engines: Annotated[list[EngineNote], Field(max_length=MAX_ENGINES)]
+    batches: Count | None
+    minutes: Count | None
+
+
+def pattern_window(
+    facts: SessionFacts, minute_start_us: int, frames: Iterable[AnalysedFrame], failed: int, revision: int = 0
+) -> PatternWindow:
+    """One minute of capture time: the analysed frames in it, and how many more failed."""
+    assert minute_start_us % MINUTE_US == 0, "a window starts with a minute"
+    start_ms = as_ms(minute_start_us)
+    return _window(
+        facts,
+        message_id=f"{facts.session_id}:window:{start_ms}:{revision}",
+        kind="window",
+        revision=revision,
+        start_ms=start_ms,
+        end_ms=as_ms(minute_start_us + MINUTE_US),
+        aggregate=Aggregate.of(frames),
+        failed=failed,
+    )
+
+
+def session_summary(
+    facts: SessionFacts,
+    ended_us: int,
+    frames: Iterable[AnalysedFrame],
+    failed: int,
+    *,
+    batches: int,
+    minutes: int,
+    revision: int = 0,
+) -> PatternWindow:
+    """A whole session; `batches` and `minutes` are the numbers of messages that it gave before this one."""
+    return _window(
+        facts,
+        message_id=f"{facts.session_id}:session:{revision}",
+        kind="session",
+        revision=revision,
+        start_ms=as_ms(facts.started_us),
+        end_ms=as_ms(ended_us),
+        aggregate=Aggregate.of(frames),
+        failed=failed,
+        batches=batches,
+        minutes=minutes,
+    )
+
+
+def _window(
+    facts: SessionFacts,
+    *,
+    message_id: str,
+    kind: Literal["window", "session"],
+    revision: int,
+    start_ms: int,
+    end_ms: int,
+    aggregate: Aggregate,
+    failed: int,
+    batches: int | None = None,
+    minutes: int | None = None,
+) -> PatternWindow:
+    zones = _zones(aggregate, facts.sample_interval_ms)
+    signals = [
+        ProductSignal(action=action, product=product, count=count)
+        for (action, product), count in sorted(
+            aggregate.signals.items(), key=lambda item: (-item[1], item[0][0], item[0][1] or "")
+        )
+    ]
+    return PatternWindow(
+        message_id=message_id,
+        schema_version=SCHEMA_VERSION,
+        kind=kind,
+        revision=revision,
+        organization_id=facts.camera.organization_id,
+        site_id=facts.camera.site_id,
+        camera_id=facts.camera.camera_id,
+        camera_name=facts.camera_name,
+        session_id=facts.session_id,
+        window_start=start_ms,
+        window_end=end_ms,
+        sample_interval_ms=facts.sample_interval_ms,
+        frames=FrameCounts(analysed=aggregate.frames, failed=failed),
+        people=_people(aggregate, facts.sample_interval_ms),
+        zones=zones[:MAX_ZONES],
+        other_zones=_others(zones[MAX_ZONES:]),
+        roles={role: aggregate.roles[role] for role in Role},
+        activities={activity: aggregate.activities[activity] for activity in Activity},
+        movements={movement: aggregate.movements[movement] for movement in Movement},
+        interactions=signals[:MAX_PRODUCT_SIGNALS],
+        other_interactions=sum(signal.count for signal in signals[MAX_PRODUCT_SIGNALS:]),
+        queue=_queue(aggregate),
+        engines=aggregate.engines,
+        batches=batches,
+        minutes=minutes,
+    )
+
+
+def _people(aggregate: Aggregate, sample_interval_ms: int) -> PeopleFigures | None:
+    if not aggregate.frames:
+        return None
+    return PeopleFigures(
+        mean=_mean(aggregate.people, aggregate.frames),
+        max=aggregate.people_max,
+        person_seconds=_seconds(aggregate.people, sample_interval_ms),
+    )
+
+
+def _zones(aggregate: Aggregate, sample_interval_ms: int) -> list[ZoneFigures]:
+    """All zones, those with the most time first."""
+    names = sorted(
+        aggregate.zone_people.keys() | aggregate.zone_interactions.keys(),
+        key=lambda name: (-aggregate.zone_people[name], -aggregate.zone_interactions[name], name),
+    )
+    return [
+        ZoneFigures(
+            zone=name,
+            mean=_mean(aggregate.zone_people[name], aggregate.frames),
+            max=aggregate.zone_people_max.get(name, 0),
+            person_seconds=_seconds(aggregate.zone_people[name], sample_interval_ms),
+            interactions=aggregate.zone_interactions[name],
+        )
+        for name in names
+    ]
+
+
+def _others(zones: list[ZoneFigures]) -> OtherZones | None:
+    if not zones:
+        return None
+    return OtherZones(
+        zones=len(zones),
+        person_seconds=round(sum(zone.person_seconds for zone in zones), 3),
+        interactions=sum(zone.interactions for zone in zones),
+    )
+
+
+def _queue(aggregate: Aggregate) -> QueueFigures | None:
+    if not aggregate.queue_frames:
+        return None
+    mean = _mean(aggregate.queue_people, aggregate.queue_frames)
+    return QueueFigures(frames=aggregate.queue_frames, mean=mean, max=aggregate.queue_max)
+
+
+def _mean(total: int, frames: int) -> float:
+    return round(total / frames, 3)
+
+
+def _seconds(sightings: int, sample_interval_ms: int) -> float:
+    return sightings * sample_interval_ms / 1000
