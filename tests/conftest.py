@@ -1,0 +1,42 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+
+
+class ManualClock:
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
+        self._now_us = now_us
+        self._monotonic_s = 1000.0
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        self._now_us += int(seconds * 1_000_000)
+        self._monotonic_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Moves the wall clock alone, as a correction by NTP does."""
+        self._now_us += int(seconds * 1_000_000)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def clips() -> Path:
+    """Real footage, where it is at hand."""
+    if not CLIPS.is_dir():
+        pytest.skip("no clips beside the project")
+    return CLIPS

@@ -1,0 +1,65 @@
+"""Segments keep what was synced, and notice what was damaged."""
+
+from pathlib import Path
+
+import pytest
+
+from crow_shared.errors import CrowError, Kind
+from crow_shared.segments import SegmentStore
+
+
+def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path / "s", segment_bytes=100)
+    payloads = [bytes([index]) * 40 for index in range(10)]
+    pointers = [store.append(payload) for payload in payloads]
+    store.sync()
+    assert [store.read(pointer) for pointer in pointers] == payloads
+    assert len(store.segments()) == 4
+    store.close()
+
+
+def test_a_reopened_store_never_appends_to_an_old_segment(tmp_path: Path) -> None:
+    first = SegmentStore(tmp_path)
+    old = first.append(b"old")
+    first.sync()
+    first.close()
+    second = SegmentStore(tmp_path)
+    new = second.append(b"new")
+    assert new.segment > old.segment
+    assert second.read(old) == b"old"
+    second.close()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
+    store = SegmentStore(tmp_path)
+    pointer = store.append(b"x" * 1000)
+    store.close()
+    (path,) = tmp_path.glob("*.seg")
+    if damage == "flip":
+        data = bytearray(path.read_bytes())
+        data[500] ^= 1
+        path.write_bytes(data)
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.unlink()
+    with pytest.raises(CrowError) as caught:
+        store.read(pointer)
+    assert caught.value.kind is Kind.CORRUPT
+
+
+def test_space_comes_back_by_unlinking(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path, segment_bytes=10)
+    first = store.append(b"a" * 10)
+    store.append(b"b" * 10)
+    store.unlink([first.segment])
+    assert store.segments() == [store.current]
+    store.close()
+
+
+def test_an_unusable_directory_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CrowError) as caught:
+        SegmentStore(tmp_path / "file" / "s")
+    assert caught.value.kind is Kind.UNAVAILABLE
