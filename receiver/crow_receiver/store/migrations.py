@@ -81,6 +81,7 @@ _M001 = (
     ) strict""",
     "create index frame_pending on frame (camera, id) where state = 'pending'",
     "create index frame_of_session on frame (session_id, capture_us)",
+    "create index frame_pending_of_session on frame (session_id, capture_us) where state = 'pending'",
     "create index frame_segment on frame (segment) where segment is not null",
     """create table analysis (
         frame integer primary key references frame (id),
@@ -107,8 +108,7 @@ _M001 = (
         created_us integer not null,
         attempts integer not null default 0,
         not_before_us integer not null default 0,
-        error text,                            -- the last try's
-        dispatched_us integer                  -- null until the queue has it
+        error text                             -- the last try's
     ) strict""",
-    "create index outbox_due on outbox (not_before_us, id) where dispatched_us is null",
+    "create index outbox_of_session on outbox (session_id, id)",
 )

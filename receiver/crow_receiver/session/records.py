@@ -1,0 +1,225 @@
+"""What a session's actor does to the database: outcomes in, batches and windows out, each in one transaction.
+
+Everything is derived from rows, so every function may run again after a crash:
+- a batch takes the analyses that no batch has taken yet;
+- a pattern window is told of when it has changed since its last message, under the next revision;
+- closing raises `closings`, which is the revision of the closing message.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crow_receiver.messages.envelope import queue_message
+from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
+from crow_receiver.messages.interaction import InteractionBatch, batch_has_room, interaction_batch
+from crow_receiver.messages.pattern import MINUTE_US, PatternWindow, pattern_window, session_summary
+from crow_receiver.store import outbox
+from crow_receiver.store.cameras import by_id
+from crow_receiver.store.frames import PendingFrame
+from crow_receiver.store.store import Transaction
+from crow_receiver.vision.schema import Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is complete: so many analyses, or its oldest analysis so old. The size bound is a constant."""
+
+    frames: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a frame: an analysis, or the reason why there is none."""
+
+    frame: PendingFrame
+    analysis: Analysis | None = None
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class SessionState:
+    """What the actor decides by. Frames that arrived later than this was read are added by the actor."""
+
+    pending: int
+    unbatched: int
+    oldest_unbatched_us: int | None
+    changed_windows: int  # whose minute is over
+
+    def due(self, now_us: int, limits: BatchLimits) -> bool:
+        """Whether there is a batch or a window to write."""
+        return self.changed_windows > 0 or self.batch_due(now_us, limits)
+
+    def batch_due(self, now_us: int, limits: BatchLimits) -> bool:
+        """Whether the analyses that wait make a batch."""
+        if self.unbatched >= limits.frames:
+            return True
+        return self.oldest_unbatched_us is not None and now_us - self.oldest_unbatched_us >= limits.age_s * 1_000_000
+
+
+def open_sessions(db: sqlite3.Connection) -> list[tuple[str, int]]:
+    """(session id, camera row) of every session that is open."""
+    return db.execute("select id, camera from session where state = 'open' order by first_capture_us").fetchall()
+
+
+def resume(db: sqlite3.Connection, session_id: str) -> tuple[SessionState, int]:
+    """The state of a session and the time of its last arrival in µs of the receiver's clock."""
+    (last_arrival_us,) = db.execute("select last_arrival_us from session where id = ?", (session_id,)).fetchone()
+    return _state(db, session_id), last_arrival_us
+
+
+def record(
+    tx: Transaction, session_id: str, outcomes: Sequence[Outcome], limits: BatchLimits, now_us: int
+) -> SessionState:
+    """Records outcomes and writes the batches and windows that are due."""
+    for outcome in outcomes:
+        _record_outcome(tx.db, session_id, outcome, now_us)
+    state = _state(tx.db, session_id)
+    while state.batch_due(now_us, limits):
+        _write_batch(tx.db, session_id, limits, now_us, closing=False)
+        state = _state(tx.db, session_id)
+    if state.changed_windows:
+        _write_windows(tx.db, session_id, now_us, closing=False)
+        state.changed_windows = 0
+    return state
+
+
+def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) -> bool:
+    """Writes what is left and closes the session; False, with nothing done, when frames still wait for analysis."""
+    if _state(tx.db, session_id).pending:
+        return False
+    while _state(tx.db, session_id).unbatched:
+        _write_batch(tx.db, session_id, limits, now_us, closing=True)
+    _write_windows(tx.db, session_id, now_us, closing=True)
+    facts, closings, batches = _facts(tx.db, session_id)
+    (ended_us,) = tx.db.execute("select last_capture_us from session where id = ?", (session_id,)).fetchone()
+    (minutes,) = tx.db.execute("select count(*) from pattern_window where session_id = ?", (session_id,)).fetchone()
+    frames, failed = _analysed(tx.db, session_id), _failed(tx.db, session_id)
+    summary = session_summary(facts, ended_us, frames, failed, batches=batches, minutes=minutes, revision=closings)
+    _put(tx.db, session_id, summary, now_us)
+    tx.db.execute(
+        "update session set state = 'closed', closings = closings + 1, closed_us = ? where id = ?", (now_us, session_id)
+    )
+    return True
+
+
+def _record_outcome(db: sqlite3.Connection, session_id: str, outcome: Outcome, now_us: int) -> None:
+    frame = outcome.frame
+    state = "failed" if outcome.analysis is None else "analysed"
+    changed = db.execute(
+        "update frame set state = ?, failure = ? where id = ? and state = 'pending'", (state, outcome.failure, frame.id)
+    )
+    if not changed.rowcount:  # told twice
+        return
+    if outcome.analysis is not None:
+        db.execute(
+            "insert into analysis (frame, session_id, body, analysed_us) values (?, ?, ?, ?)",
+            (frame.id, session_id, outcome.analysis.model_dump_json(), now_us),
+        )
+    db.execute(
+        """insert into pattern_window (session_id, minute_us, changed) values (?, ?, 1)
+           on conflict do update set changed = 1""",
+        (session_id, frame.capture_us // MINUTE_US * MINUTE_US),
+    )
+
+
+def _state(db: sqlite3.Connection, session_id: str) -> SessionState:
+    (pending,) = db.execute(
+        "select count(*) from frame where session_id = ? and state = 'pending'", (session_id,)
+    ).fetchone()
+    unbatched, oldest_us = db.execute(
+        "select count(*), min(analysed_us) from analysis where session_id = ? and batch_index is null", (session_id,)
+    ).fetchone()
+    return SessionState(pending, unbatched, oldest_us, len(_due_windows(db, session_id, closing=False)))
+
+
+def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int, *, closing: bool) -> None:
+    facts, closings, batch_index = _facts(db, session_id)
+    waiting = db.execute(
+        """select frame.id, frame_index, capture_us, body from analysis join frame on frame.id = analysis.frame
+           where analysis.session_id = ? and batch_index is null order by frame.id limit ?""",
+        (session_id, limits.frames + 1),
+    ).fetchall()
+    batch: list[AnalysedFrame] = []
+    for _, *row in waiting[: limits.frames]:
+        frame = _frame(*row)
+        if not batch_has_room(facts, batch, frame):
+            break
+        batch.append(frame)
+    final = closing and len(batch) == len(waiting)
+    body = interaction_batch(facts, batch_index, batch, final=final, late=closings > 0)
+    _put(db, session_id, body, now_us)
+    db.executemany(
+        "update analysis set batch_index = ? where frame = ?",
+        [(batch_index, frame_id) for frame_id, *_ in waiting[: len(batch)]],
+    )
+    db.execute("update session set batches = batches + 1 where id = ?", (session_id,))
+
+
+def _write_windows(db: sqlite3.Connection, session_id: str, now_us: int, *, closing: bool) -> None:
+    facts, _, _ = _facts(db, session_id)
+    for minute_us, revision in _due_windows(db, session_id, closing=closing):
+        span = (minute_us, minute_us + MINUTE_US)
+        window = pattern_window(
+            facts, minute_us, _analysed(db, session_id, span), _failed(db, session_id, span), revision=revision
+        )
+        _put(db, session_id, window, now_us)
+        db.execute(
+            "update pattern_window set changed = 0, revision = ? where session_id = ? and minute_us = ?",
+            (revision, session_id, minute_us),
+        )
+
+
+def _due_windows(db: sqlite3.Connection, session_id: str, *, closing: bool) -> list[tuple[int, int]]:
+    """(minute, next revision) of changed windows: of finished minutes without a waiting frame, or of all at the end."""
+    return db.execute(
+        f"""select minute_us, revision + 1 from pattern_window as w
+            where session_id = ?1 and changed = 1 and (?2 or (
+                minute_us + {MINUTE_US} <= (select last_capture_us from session where id = ?1)
+                and not exists (select 1 from frame where session_id = ?1 and state = 'pending'
+                    and capture_us >= w.minute_us and capture_us < w.minute_us + {MINUTE_US})))
+            order by minute_us""",  # noqa: S608 — a constant
+        (session_id, closing),
+    ).fetchall()
+
+
+def _facts(db: sqlite3.Connection, session_id: str) -> tuple[SessionFacts, int, int]:
+    """The facts of a session, its closings so far and its next batch's index."""
+    camera_row, started_us, closings, batches = db.execute(
+        "select camera, first_capture_us, closings, batches from session where id = ?", (session_id,)
+    ).fetchone()
+    camera = by_id(db, camera_row)
+    return (
+        SessionFacts(session_id, camera.key, camera.name, started_us, camera.sample_interval_ms),
+        closings,
+        batches,
+    )
+
+
+_ALL_TIMES = (-(2**62), 2**62)
+
+
+def _analysed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _ALL_TIMES) -> list[AnalysedFrame]:
+    rows = db.execute(
+        """select frame_index, capture_us, body from frame join analysis on analysis.frame = frame.id
+           where frame.session_id = ? and capture_us >= ? and capture_us < ? order by capture_us""",
+        (session_id, *span),
+    )
+    return [_frame(*row) for row in rows]
+
+
+def _failed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _ALL_TIMES) -> int:
+    (failed,) = db.execute(
+        "select count(*) from frame where session_id = ? and state = 'failed' and capture_us >= ? and capture_us < ?",
+        (session_id, *span),
+    ).fetchone()
+    return int(failed)
+
+
+def _frame(frame_index: int, capture_us: int, body: str) -> AnalysedFrame:
+    return AnalysedFrame(frame_index, capture_us, Analysis.model_validate_json(body))
+
+
+def _put(db: sqlite3.Connection, session_id: str, body: InteractionBatch | PatternWindow, now_us: int) -> None:
+    outbox.put(db, session_id, queue_message(body), now_us)
