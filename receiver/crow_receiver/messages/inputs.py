@@ -20,7 +20,7 @@ class SessionFacts:
     """What is true of a session from its first frame on.
 
     `started_us` is the capture time at which it opened; `sample_interval_ms` is the time between two samples of the
-    camera, by which person-seconds are reckoned.
+    camera, by which person-seconds are reckoned, or 0 when nobody said.
     """
 
     session_id: str

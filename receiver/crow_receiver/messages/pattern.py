@@ -1,7 +1,8 @@
 """The body of `crow-pattern-queue`: what a camera saw in a minute or in a session, as sums.
 
 Person-seconds are sampled: one person in one analysed frame stands for one sample interval. Frames that the gate held
-back or that failed add nothing, so they are a lower bound, and no count here is one of distinct visitors.
+back or that failed add nothing, so they are a lower bound, and no count here is one of distinct visitors. They are null
+where the sample interval is not known.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ class PeopleFigures(Body):
 
     mean: Amount
     max: Count
-    person_seconds: Amount
+    person_seconds: Amount | None
 
 
 class ZoneFigures(Body):
@@ -43,7 +44,7 @@ class ZoneFigures(Body):
     zone: ShortText
     mean: Amount
     max: Count
-    person_seconds: Amount
+    person_seconds: Amount | None
     interactions: Count
 
 
@@ -51,7 +52,7 @@ class OtherZones(Body):
     """The zones beyond MAX_ZONES, those with the least time, together."""
 
     zones: Count
-    person_seconds: Amount
+    person_seconds: Amount | None
     interactions: Count
 
 
@@ -85,7 +86,7 @@ class PatternWindow(Body):
     session_id: str
     window_start: TimestampMs
     window_end: TimestampMs
-    sample_interval_ms: Annotated[int, Field(ge=1)]
+    sample_interval_ms: Annotated[int, Field(ge=1)] | None
     frames: FrameCounts
     people: PeopleFigures | None
     zones: Annotated[list[ZoneFigures], Field(max_length=MAX_ZONES)]
@@ -157,7 +158,10 @@ def _window(
     batches: int | None = None,
     minutes: int | None = None,
 ) -> PatternWindow:
-    zones = _zones(aggregate, facts.sample_interval_ms)
+    zones = sorted(
+        aggregate.zone_people.keys() | aggregate.zone_interactions.keys(),
+        key=lambda name: (-aggregate.zone_people[name], -aggregate.zone_interactions[name], name),
+    )
     signals = [
         ProductSignal(action=action, product=product, count=count)
         for (action, product), count in sorted(
@@ -176,11 +180,11 @@ def _window(
         session_id=facts.session_id,
         window_start=start_ms,
         window_end=end_ms,
-        sample_interval_ms=facts.sample_interval_ms,
+        sample_interval_ms=facts.sample_interval_ms or None,
         frames=FrameCounts(analysed=aggregate.frames, failed=failed),
         people=_people(aggregate, facts.sample_interval_ms),
-        zones=zones[:MAX_ZONES],
-        other_zones=_others(zones[MAX_ZONES:]),
+        zones=[_zone(aggregate, name, facts.sample_interval_ms) for name in zones[:MAX_ZONES]],
+        other_zones=_other_zones(aggregate, zones[MAX_ZONES:], facts.sample_interval_ms),
         roles={role: aggregate.roles[role] for role in Role},
         activities={activity: aggregate.activities[activity] for activity in Activity},
         movements={movement: aggregate.movements[movement] for movement in Movement},
@@ -203,31 +207,23 @@ def _people(aggregate: Aggregate, sample_interval_ms: int) -> PeopleFigures | No
     )
 
 
-def _zones(aggregate: Aggregate, sample_interval_ms: int) -> list[ZoneFigures]:
-    """All zones, those with the most time first."""
-    names = sorted(
-        aggregate.zone_people.keys() | aggregate.zone_interactions.keys(),
-        key=lambda name: (-aggregate.zone_people[name], -aggregate.zone_interactions[name], name),
+def _zone(aggregate: Aggregate, name: str, sample_interval_ms: int) -> ZoneFigures:
+    return ZoneFigures(
+        zone=name,
+        mean=_mean(aggregate.zone_people[name], aggregate.frames),
+        max=aggregate.zone_people_max.get(name, 0),
+        person_seconds=_seconds(aggregate.zone_people[name], sample_interval_ms),
+        interactions=aggregate.zone_interactions[name],
     )
-    return [
-        ZoneFigures(
-            zone=name,
-            mean=_mean(aggregate.zone_people[name], aggregate.frames),
-            max=aggregate.zone_people_max.get(name, 0),
-            person_seconds=_seconds(aggregate.zone_people[name], sample_interval_ms),
-            interactions=aggregate.zone_interactions[name],
-        )
-        for name in names
-    ]
 
 
-def _others(zones: list[ZoneFigures]) -> OtherZones | None:
-    if not zones:
+def _other_zones(aggregate: Aggregate, names: list[str], sample_interval_ms: int) -> OtherZones | None:
+    if not names:
         return None
     return OtherZones(
-        zones=len(zones),
-        person_seconds=round(sum(zone.person_seconds for zone in zones), 3),
-        interactions=sum(zone.interactions for zone in zones),
+        zones=len(names),
+        person_seconds=_seconds(sum(aggregate.zone_people[name] for name in names), sample_interval_ms),
+        interactions=sum(aggregate.zone_interactions[name] for name in names),
     )
 
 
@@ -242,5 +238,5 @@ def _mean(total: int, frames: int) -> float:
     return round(total / frames, 3)
 
 
-def _seconds(sightings: int, sample_interval_ms: int) -> float:
-    return sightings * sample_interval_ms / 1000
+def _seconds(sightings: int, sample_interval_ms: int) -> float | None:
+    return sightings * sample_interval_ms / 1000 if sample_interval_ms else None

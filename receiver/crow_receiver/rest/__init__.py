@@ -1,0 +1,1 @@
+"""REST beside gRPC: frames and sessions for the gateway, queues for consumers, health for operators."""
