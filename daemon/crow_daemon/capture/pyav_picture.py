@@ -1,0 +1,39 @@
+"""A picture as libav decoded it."""
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from crow_daemon.capture.encoder import Bgr
+from crow_daemon.gate.gate import Luma
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import TimeSource
+
+
+class PyavPicture:
+    """Scaled and converted in one pass when somebody looks at it; one thread, since many cameras share few cores."""
+
+    def __init__(self, frame: av.VideoFrame, capture_us: int, time_source: TimeSource) -> None:
+        """A decoded frame and when it was taken."""
+        self._frame = frame
+        self.capture_us = capture_us
+        self.time_source = time_source
+        self.width = frame.width
+        self.height = frame.height
+
+    def bgr(self, width: int, height: int) -> Bgr:
+        """Scaled to that size, rows x columns x 3. Raises CrowError(CORRUPT)."""
+        return self._converted("bgr24", width, height)
+
+    def luma(self, width: int, height: int) -> Luma:
+        """Scaled to that size, rows x columns. Raises CrowError(CORRUPT)."""
+        return self._converted("gray", width, height)
+
+    def _converted(self, pixels: str, width: int, height: int) -> Bgr:
+        try:
+            array = self._frame.to_ndarray(
+                format=pixels, width=width, height=height, interpolation=Interpolation.AREA, threads=1
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise CrowError(Kind.CORRUPT, "picture_unusable", f"a picture cannot be converted: {error}") from None
+        return np.asarray(array, dtype=np.uint8)

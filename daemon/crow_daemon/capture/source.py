@@ -1,0 +1,91 @@
+"""What a camera's runner needs from the thing that reads pictures, and from the thing that takes frames."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from crow_daemon.capture.encoder import Bgr
+from crow_daemon.gate.gate import Luma
+from crow_shared.frame import Frame, TimeSource
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a source says about itself when it opens. `fps` is None when unknown.
+
+    `end_us` is the capture time at which a recording ends, None for a live camera.
+    """
+
+    codec: str
+    width: int
+    height: int
+    fps: float | None
+    end_us: int | None = None
+
+
+class Picture(Protocol):
+    """A decoded picture that is converted only when somebody looks at it."""
+
+    @property
+    def capture_us(self) -> int:
+        """Microseconds since the Unix epoch."""
+        ...
+
+    @property
+    def time_source(self) -> TimeSource:
+        """Where `capture_us` comes from."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        ...
+
+    def bgr(self, width: int, height: int) -> Bgr:
+        """Scaled to that size, in colour. Raises CrowError(CORRUPT) when it cannot be converted."""
+        ...
+
+    def luma(self, width: int, height: int) -> Luma:
+        """Scaled to that size, in grey. Raises CrowError(CORRUPT) when it cannot be converted."""
+        ...
+
+
+class Source(Protocol):
+    """One attempt at reading a camera: opened once, read once, closed. Used by one thread, `stop` excepted."""
+
+    def open(self) -> StreamInfo:
+        """Connects. Raises CrowError of the kind that tells why it cannot."""
+        ...
+
+    def pictures(self) -> Iterator[Picture | None]:
+        """The pictures in order, until `stop`; None stands for one that came damaged.
+
+        Raises CrowError when a live stream ends or stalls; a recording just ends.
+        """
+        ...
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often the stream's time parted from ours and was set anew."""
+        ...
+
+    def stop(self) -> None:
+        """From any thread: ends `open` and `pictures`, at the latest when their current wait times out."""
+        ...
+
+    def close(self) -> None:
+        """Gives everything back."""
+        ...
+
+
+class FrameSink(Protocol):
+    """Where frames go. Called from the threads of all cameras."""
+
+    def offer(self, frame: Frame) -> bool:
+        """Takes the frame over, or returns False at once when there is no room for it."""
+        ...

@@ -1,0 +1,1 @@
+"""The cameras that this daemon watches, and how to reach them."""

@@ -1,0 +1,165 @@
+"""The durable list of cameras.
+
+Invariants
+1. What is stored has passed `Camera`'s checks; a row that no longer does is reported, never half used.
+2. A password lies in `camera_secret` alone and leaves this module as a `Secret` only. Without a user name there is
+   none.
+3. Every change raises `version`, in the same transaction. One that concerns a running capture raises the camera's
+   `revision` too.
+4. A revision is never used twice for one id, not even when a camera is removed and added again: it is taken from
+   `version`.
+
+Several processes may use the file at once: the CLI changes it under a running daemon.
+"""
+
+import difflib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crow_daemon.registry.camera import Camera, GateMode, Recording, RtspAddress, SourceKind, Transport
+from crow_daemon.registry.migrations import migrations
+from crow_daemon.registry.secret import Credentials, Secret
+from crow_daemon.registry.url import CameraUrl
+from crow_shared.database import open_database, transaction
+from crow_shared.errors import CrowError, Kind
+
+_COLUMNS = (
+    "id, name, kind, url, username, transport, path, recording_start_us, sample_interval_ms, gate, heartbeat_s, "
+    "jpeg_long_side, jpeg_quality, enabled, finished, revision"
+)
+_VALUES = ", ".join(f":{column}" for column in _COLUMNS.split(", "))
+
+
+class Registry:
+    """The cameras of one daemon, in one SQLite file that only its owner can read. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, made if missing. Raises CrowError(UNAVAILABLE, CORRUPT) as `open_database` does."""
+        self._db = open_database(path, migrations)
+
+    def version(self) -> int:
+        """A number that rises with every change, whichever process makes it."""
+        return int(self._db.execute("select version from registry").fetchone()[0])
+
+    def cameras(self) -> list[Camera]:
+        """All cameras, by id."""
+        rows = self._db.execute(f"select {_COLUMNS} from camera order by id").fetchall()  # noqa: S608 — a constant
+        return [_camera(row) for row in rows]
+
+    def get(self, camera_id: str) -> Camera:
+        """One camera. Raises CrowError(NOT_FOUND), with the nearest id that exists."""
+        row = self._db.execute(f"select {_COLUMNS} from camera where id = ?", (camera_id,)).fetchone()  # noqa: S608
+        if row is None:
+            raise self._unknown(camera_id)
+        return _camera(row)
+
+    def credentials(self, camera_id: str) -> Credentials | None:
+        """What to log in with; None when the camera has no user name."""
+        row = self._db.execute(
+            "select username, coalesce(password, '') from camera left join camera_secret on camera_id = id "
+            "where id = ? and username is not null",
+            (camera_id,),
+        ).fetchone()
+        return None if row is None else Credentials(row[0], Secret(row[1]))
+
+    def add(self, camera: Camera, password: Secret | None = None) -> None:
+        """Adds a camera. Raises CrowError(CONFLICT) when the id is taken."""
+        with self._change() as (db, version):
+            try:
+                db.execute(
+                    f"insert into camera ({_COLUMNS}) values ({_VALUES})",  # noqa: S608 — constants
+                    _row(replace(camera, revision=version)),
+                )
+            except sqlite3.IntegrityError:
+                raise CrowError(
+                    Kind.CONFLICT,
+                    "camera_exists",
+                    f"there is a camera {camera.id!r} already; change it with: crow-daemon camera edit {camera.id}",
+                ) from None
+            _set_password(db, camera, password)
+
+    def update(self, camera: Camera, new_password: Secret | None = None) -> None:
+        """Stores a changed camera; without `new_password` the old one stays, unless the user name is gone.
+
+        A recording that is exchanged, or enabled after it was disabled, is read from its start again.
+        Raises CrowError(NOT_FOUND).
+        """
+        with self._change() as (db, version):
+            before = self.get(camera.id)
+            again = camera.source != before.source or (camera.enabled and not before.enabled)
+            after = replace(camera, revision=version, finished=before.finished and not again)
+            columns = ", ".join(f"{column} = :{column}" for column in _COLUMNS.split(", "))
+            db.execute(f"update camera set {columns} where id = :id", _row(after))  # noqa: S608 — a constant
+            _set_password(db, after, new_password)
+
+    def remove(self, camera_id: str) -> None:
+        """Forgets a camera and its password. Raises CrowError(NOT_FOUND)."""
+        with self._change() as (db, _):
+            if db.execute("delete from camera where id = ?", (camera_id,)).rowcount == 0:
+                raise self._unknown(camera_id)
+
+    def mark_finished(self, camera_id: str, revision: int) -> None:
+        """Remembers that a recording was read to its end, unless it was changed since."""
+        with self._change() as (db, _):
+            db.execute("update camera set finished = 1 where id = ? and revision = ?", (camera_id, revision))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        with transaction(self._db) as db:
+            (version,) = db.execute("update registry set version = version + 1 returning version").fetchone()
+            yield db, int(version)
+
+    def _unknown(self, camera_id: str) -> CrowError:
+        ids = [str(row[0]) for row in self._db.execute("select id from camera")]
+        near = difflib.get_close_matches(camera_id, ids, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {camera_id[:80]!r}{hint}")
+
+
+def _set_password(db: sqlite3.Connection, camera: Camera, password: Secret | None) -> None:
+    if isinstance(camera.source, Recording) or camera.source.username is None:
+        db.execute("delete from camera_secret where camera_id = ?", (camera.id,))
+    elif password is not None:
+        db.execute(
+            "insert or replace into camera_secret (camera_id, password) values (?, ?)", (camera.id, password.reveal())
+        )
+
+
+def _row(camera: Camera) -> dict[str, Any]:
+    row = {column: getattr(camera, column, None) for column in _COLUMNS.split(", ")}
+    match camera.source:
+        case RtspAddress(url, username, transport):
+            return row | {"kind": SourceKind.RTSP, "url": url.text, "username": username, "transport": transport}
+        case Recording(path, start_us):
+            return row | {"kind": SourceKind.FILE, "path": str(path), "recording_start_us": start_us}
+
+
+def _camera(row: tuple[Any, ...]) -> Camera:
+    try:
+        return _checked_camera(row)
+    except (ValueError, CrowError) as error:
+        raise CrowError(
+            Kind.CORRUPT,
+            "camera_damaged",
+            f"the registry's entry of camera {row[0]!r} is not usable ({error}); remove it and add it again",
+        ) from None
+
+
+def _checked_camera(row: tuple[Any, ...]) -> Camera:
+    camera_id, name, kind, url, username, transport, path, start_us, *rest = row
+    interval_ms, gate, heartbeat_s, long_side, quality, enabled, finished, revision = rest
+    source: RtspAddress | Recording
+    if kind == SourceKind.RTSP:
+        source = RtspAddress(CameraUrl.parse(url), username, Transport(transport))
+    else:
+        source = Recording(Path(path), start_us)
+    sampling = (interval_ms, GateMode(gate), heartbeat_s, long_side, quality)
+    return Camera(camera_id, name, source, *sampling, bool(enabled), bool(finished), revision)
