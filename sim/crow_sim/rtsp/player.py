@@ -1,0 +1,140 @@
+"""Plays one mount to one client, in real time and for ever.
+
+1. RTP timestamps advance with the time since PLAY, across loops and reconfigurations alike (`back_after_s` apart).
+2. A packet that is dropped on purpose still takes its sequence number, so that the client can see the gap.
+3. Faults and media are looked up before every picture: a change takes effect at once, for every client of the mount.
+"""
+
+import asyncio
+import secrets
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+
+from crow_sim.rtsp.channel import Channel
+from crow_sim.rtsp.faults import Faults
+from crow_sim.rtsp.media import RTP_CLOCK_HZ, AccessUnit, Media
+
+_REPORT_EVERY_S = 2.0
+_NTP_EPOCH_S = 2_208_988_800  # 1970 seen from 1900
+_RTP_HEADER = struct.Struct(">BBHII")
+_SENDER_REPORT = struct.Struct(">BBHIQIII")
+_VERSION_2, _PAYLOAD_TYPE, _MARKER, _PT_SENDER_REPORT = 0x80, 96, 0x80, 200
+_CORRUPT_FROM_BYTE = 40  # the headers of a slice stay readable, so that the picture decodes to something wrong
+
+
+@dataclass(slots=True)
+class Mount:
+    """One served camera."""
+
+    name: str
+    media: Media
+    faults: Faults = field(default_factory=Faults)
+    replacement: Media | None = None  # what `faults.switch_to` names
+    players: int = 0
+
+
+class End(Enum):
+    """How a client's connection ends when the camera ends it."""
+
+    CLOSED = auto()
+    RESET = auto()
+
+
+class Player:
+    """One client's stream."""
+
+    def __init__(self, mount: Mount, channel: Channel) -> None:
+        self._mount = mount
+        self._channel = channel
+        self._random = np.random.default_rng(mount.faults.seed)
+        self._ssrc = secrets.randbits(32)
+        self._sequence = secrets.randbits(15)
+        self._timestamp_base = secrets.randbits(31)
+        self._packets = 0
+        self._octets = 0
+
+    @property
+    def rtp_info(self) -> str:
+        """Where the stream begins, for the RTP-Info header of PLAY's answer."""
+        return f"seq={self._sequence};rtptime={self._timestamp_base}"
+
+    async def run(self) -> End:
+        """Plays until cancelled, or until a fault ends the connection."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        next_report_s = 0.0
+        self._mount.players += 1
+        try:
+            for due_s, shown_s, unit in self._pictures():
+                await asyncio.sleep(max(0.0, started + due_s - loop.time()))
+                faults = self._mount.faults
+                if _reached(faults.close_after_s, due_s):
+                    return End.CLOSED
+                if _reached(faults.reset_after_s, due_s):
+                    return End.RESET
+                if _reached(faults.switch_after_s, due_s) and self._mount.replacement is not None:
+                    self._mount.media, self._mount.replacement = self._mount.replacement, None
+                if _reached(faults.stall_after_s, due_s):
+                    continue
+                back_s = faults.back_by_s if _reached(faults.back_after_s, due_s) else 0.0
+                timestamp = (self._timestamp_base + int((shown_s - back_s) * RTP_CLOCK_HZ)) & 0xFFFF_FFFF
+                if due_s >= next_report_s:
+                    next_report_s = due_s + _REPORT_EVERY_S
+                    self._channel.send_control(self._sender_report(timestamp))
+                await self._channel.send(self._packets_of(unit, timestamp, faults))
+        finally:
+            self._mount.players -= 1
+        raise AssertionError("a loop over a mount's pictures has no end")
+
+    def _pictures(self) -> Iterator[tuple[float, float, AccessUnit]]:
+        """The pictures of the mount, over and over: (when to send, timestamp), both in seconds since PLAY."""
+        loop_start_s = 0.0
+        while True:
+            media = self._mount.media
+            position_s = 0.0
+            for unit in media.units:
+                if self._mount.media is not media:
+                    break
+                yield loop_start_s + unit.due_s, loop_start_s + unit.presentation_s, unit
+                position_s = unit.due_s + 1 / media.fps
+            loop_start_s += media.duration_s if self._mount.media is media else position_s
+
+    def _packets_of(self, unit: AccessUnit, timestamp: int, faults: Faults) -> list[bytes]:
+        packets = []
+        last = len(unit.payloads) - 1
+        for number, payload in enumerate(unit.payloads):
+            sequence, self._sequence = self._sequence, (self._sequence + 1) & 0xFFFF
+            if faults.drop_share and self._random.random() < faults.drop_share:
+                continue
+            damage = faults.corrupt_share and self._random.random() < faults.corrupt_share
+            sent = self._damaged(payload) if damage else payload
+            kind = _PAYLOAD_TYPE | (_MARKER if number == last else 0)
+            packets.append(_RTP_HEADER.pack(_VERSION_2, kind, sequence, timestamp, self._ssrc) + sent)
+            self._packets += 1
+            self._octets += len(sent)
+        return packets
+
+    def _damaged(self, payload: bytes) -> bytes:
+        if len(payload) <= _CORRUPT_FROM_BYTE:
+            return payload
+        damaged = bytearray(payload)
+        damaged[self._random.integers(_CORRUPT_FROM_BYTE, len(payload))] ^= 0xFF
+        return bytes(damaged)
+
+    def _sender_report(self, timestamp: int) -> bytes:
+        """RFC 3550 section 6.4.1: says which wall-clock time the RTP timestamp stands for."""
+        ntp = int((time.time() + _NTP_EPOCH_S) * (1 << 32))
+        words = _SENDER_REPORT.size // 4 - 1
+        octets = self._octets & 0xFFFF_FFFF
+        return _SENDER_REPORT.pack(
+            _VERSION_2, _PT_SENDER_REPORT, words, self._ssrc, ntp, timestamp, self._packets, octets
+        )
+
+
+def _reached(after_s: float | None, now_s: float) -> bool:
+    return after_s is not None and now_s >= after_s
