@@ -214,5 +214,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.1f}"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else " ".join(str(value).split())
-    return text if len(text) <= _BODY_CHARS or not isinstance(value, dict) else text[: _BODY_CHARS - 1] + "…"
+    if isinstance(value, dict):
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= _BODY_CHARS else text[: _BODY_CHARS - 1] + "…"
+    # A consumer wrote the reason of a dead letter: it does not get to send codes to the terminal.
+    return "".join(char if char.isprintable() else " " for char in str(value))

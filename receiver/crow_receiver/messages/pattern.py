@@ -162,12 +162,7 @@ def _window(
         aggregate.zone_people.keys() | aggregate.zone_interactions.keys(),
         key=lambda name: (-aggregate.zone_people[name], -aggregate.zone_interactions[name], name),
     )
-    signals = [
-        ProductSignal(action=action, product=product, count=count)
-        for (action, product), count in sorted(
-            aggregate.signals.items(), key=lambda item: (-item[1], item[0][0], item[0][1] or "")
-        )
-    ]
+    signals = sorted(aggregate.signals.items(), key=_signal_order)
     return PatternWindow(
         message_id=message_id,
         schema_version=SCHEMA_VERSION,
@@ -188,13 +183,22 @@ def _window(
         roles={role: aggregate.roles[role] for role in Role},
         activities={activity: aggregate.activities[activity] for activity in Activity},
         movements={movement: aggregate.movements[movement] for movement in Movement},
-        interactions=signals[:MAX_PRODUCT_SIGNALS],
-        other_interactions=sum(signal.count for signal in signals[MAX_PRODUCT_SIGNALS:]),
+        interactions=[
+            ProductSignal(action=action, product=product, count=count)
+            for (action, product), count in signals[:MAX_PRODUCT_SIGNALS]
+        ],
+        other_interactions=sum(count for _, count in signals[MAX_PRODUCT_SIGNALS:]),
         queue=_queue(aggregate),
         engines=aggregate.engines,
         batches=batches,
         minutes=minutes,
     )
+
+
+def _signal_order(signal: tuple[tuple[Action, str | None], int]) -> tuple[int, str, bool, str]:
+    """The most frequent first, and always the same order among equals."""
+    (action, product), count = signal
+    return (-count, action, product is not None, product or "")
 
 
 def _people(aggregate: Aggregate, sample_interval_ms: int) -> PeopleFigures | None:

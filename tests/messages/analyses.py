@@ -1,0 +1,140 @@
+"""Frames and sessions to build messages from: plain ones, arbitrary ones, and the largest that the schema allows."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
+from crow_receiver.vision.schema import (
+    MAX_DESCRIPTION_CHARS,
+    MAX_INTERACTIONS,
+    MAX_PEOPLE,
+    Action,
+    Activity,
+    Analysis,
+    Movement,
+    Person,
+    ProductInteraction,
+    Provenance,
+    Role,
+    Scene,
+)
+from crow_shared.identity import CameraKey
+
+START_US = 1_700_000_040_000_000  # a whole minute
+CLASSIC = Provenance(
+    engine="classic",
+    model=None,
+    model_sha256=None,
+    prompt_version=None,
+    limits=["cannot tell what is done with a product"],
+    duration_ms=7,
+)
+LLAMA = Provenance(
+    engine="llama", model="gemma-3.gguf", model_sha256="ab" * 32, prompt_version="shop-1", limits=[], duration_ms=900
+)
+FACTS = SessionFacts("s-1", CameraKey("org-1", "site-1", "cam-1"), "Front Entrance", START_US, 1000)
+
+
+def schema(name: str) -> dict[str, Any]:
+    return json.loads((files("crow_receiver") / "schemas" / f"{name}.schema.json").read_text())
+
+
+def validator(name: str) -> Draft202012Validator:
+    Draft202012Validator.check_schema(schema(name))
+    return Draft202012Validator(schema(name))
+
+
+def person(zone: str = "Till", role: Role = Role.CUSTOMER, activity: Activity = Activity.STANDING) -> Person:
+    return Person(role=role, zone=zone, activity=activity, movement=Movement.STILL, confidence=0.5)
+
+
+def handling(action: Action = Action.PICKUP, product: str | None = "shoe", zone: str = "Shelf") -> ProductInteraction:
+    return ProductInteraction(action=action, product=product, zone=zone, confidence=0.5)
+
+
+def frame(
+    index: int,
+    *,
+    after_ms: int | None = None,
+    people: list[Person] | None = None,
+    interactions: list[ProductInteraction] | None = None,
+    queue_length: int | None = None,
+    description: str = "Two people stand at the till.",
+    provenance: Provenance = CLASSIC,
+) -> AnalysedFrame:
+    scene = Scene(
+        people=people or [],
+        interactions=interactions or [],
+        queue_length=queue_length,
+        confidence=0.5,
+        description=description,
+    )
+    capture_us = START_US + 1000 * (index * 1000 if after_ms is None else after_ms)
+    return AnalysedFrame(index, capture_us, Analysis(scene=scene, provenance=provenance))
+
+
+def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
+    """In JSON a control character takes six bytes, more than any other."""
+    mark = [f"{index:04d}{place:02d}" if distinct else "" for place in range(8)]
+    return frame(
+        index,
+        people=[person(zone=(mark[place] + "\x01" * 60)[:60]) for place in range(MAX_PEOPLE)],
+        interactions=[
+            handling(product=(mark[place] + "\x02" * 60)[:60], zone="\x01" * 60) for place in range(MAX_INTERACTIONS)
+        ],
+        queue_length=99,
+        description="\x03" * MAX_DESCRIPTION_CHARS,
+        provenance=Provenance(
+            engine="\x01" * 60,
+            model="\x01" * 255,
+            model_sha256="0" * 64,
+            prompt_version="\x01" * 60,
+            limits=["\x01" * 400] * 16,
+            duration_ms=1,
+        ),
+    )
+
+
+_short = st.text(st.characters(codec="utf-8"), max_size=60)
+_share = st.floats(0, 1)
+_provenances = st.sampled_from([CLASSIC, LLAMA])
+_scenes = st.builds(
+    Scene,
+    people=st.lists(
+        st.builds(
+            Person,
+            role=st.sampled_from(Role),
+            zone=_short,
+            activity=st.sampled_from(Activity),
+            movement=st.sampled_from(Movement),
+            confidence=_share,
+        ),
+        max_size=MAX_PEOPLE,
+    ),
+    interactions=st.lists(
+        st.builds(
+            ProductInteraction,
+            action=st.sampled_from(Action),
+            product=st.none() | _short,
+            zone=_short,
+            confidence=_share,
+        ),
+        max_size=MAX_INTERACTIONS,
+    ),
+    queue_length=st.none() | st.integers(0, 99),
+    confidence=_share,
+    description=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60),
+)
+
+
+def analysed_frames(provenances: st.SearchStrategy[Provenance] = _provenances) -> st.SearchStrategy[AnalysedFrame]:
+    return st.builds(
+        AnalysedFrame,
+        frame_index=st.integers(0, 3600),
+        capture_us=st.integers(0, 2**52),
+        analysis=st.builds(Analysis, scene=_scenes, provenance=provenances),
+    )
