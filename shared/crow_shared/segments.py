@@ -101,11 +101,13 @@ class SegmentStore:
             raise CrowError(Kind.CORRUPT, "picture_corrupt", f"{place}: missing or damaged")
         return payload
 
-    def unlink(self, segments: Iterable[int]) -> None:
-        """Gives back the space of these segments; one that is gone already is fine."""
-        for segment in segments:
-            assert segment != self.current, "the segment being written is never unlinked"
+    def keep_only(self, segments: Iterable[int]) -> int:
+        """Unlinks all other segments, but never the one being written; returns how many went."""
+        kept = {*segments, self.current}
+        others = [segment for segment in self.segments() if segment not in kept]
+        for segment in others:
             self._path(segment).unlink(missing_ok=True)
+        return len(others)
 
     def close(self) -> None:
         """Closes the current segment; what was not synced is not promised."""

@@ -51,10 +51,9 @@ def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
 
 def test_space_comes_back_by_unlinking(tmp_path: Path) -> None:
     store = SegmentStore(tmp_path, segment_bytes=10)
-    first = store.append(b"a" * 10)
-    store.append(b"b" * 10)
-    store.unlink([first.segment])
-    assert store.segments() == [store.current]
+    pointers = [store.append(letter * 10) for letter in (b"a", b"b", b"c")]
+    assert store.keep_only([pointers[1].segment]) == 1
+    assert store.segments() == [pointers[1].segment, store.current]
     store.close()
 
 

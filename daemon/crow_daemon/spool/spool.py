@@ -209,8 +209,7 @@ class Spool:
         self._unlink_empty()
 
     def _unlink_empty(self) -> None:
-        used = {row[0] for row in self._db.execute("select distinct segment from frame")} | {self._segments.current}
-        self._segments.unlink(segment for segment in self._segments.segments() if segment not in used)
+        self._segments.keep_only(row[0] for row in self._db.execute("select distinct segment from frame"))
 
 
 def _forget(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -> list[int]:

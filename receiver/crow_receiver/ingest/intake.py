@@ -10,13 +10,14 @@ from crow_receiver.ingest.picture import inspect_jpeg
 from crow_receiver.store import cameras, frames
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.frames import StoredFrame
+from crow_receiver.store.sessions import HOUR_US
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame
 
 EARLIEST_US = 1_420_070_400_000_000  # 2015: a capture time before that is a clock that was never set
-FUTURE_MOST_US = 24 * frames.HOUR_US
+FUTURE_MOST_US = 24 * HOUR_US
 
 
 class Sessions(Protocol):
@@ -51,14 +52,14 @@ class Intake:
         self._store = store
         self._sessions = sessions
         self._clock = clock
-        self._gap_us = gap_us
+        self.gap_us = gap_us
 
     async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame) -> StoredFrame:
         """Stores a checked frame of a daemon's stream and advances the stream, in one transaction."""
         now_us = self._clock.now_us()
 
         def work(tx: Transaction) -> StoredFrame:
-            return frames.advance_past(tx, camera, epoch, frame, now_us, self._gap_us)
+            return frames.advance_past(tx, camera, epoch, frame, now_us, self.gap_us)
 
         return self._told(camera, await self._store.write(work))
 
@@ -68,7 +69,7 @@ class Intake:
         checked = checked_frame(frame, now_us)
 
         def work(tx: Transaction) -> StoredFrame:
-            return frames.store_frame(tx, camera, epoch, checked, now_us, self._gap_us)
+            return frames.store_frame(tx, camera, epoch, checked, now_us, self.gap_us)
 
         return self._told(camera, await self._store.write(work))
 

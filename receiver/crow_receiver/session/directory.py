@@ -57,10 +57,13 @@ class SessionDirectory:
         new = stored.session_id not in self._actors
         self._actor(stored.session_id, camera.id).post(FrameArrived())
         if new:
-            for session_id, (camera_id, actor, _) in self._actors.items():
-                if camera_id == camera.id and session_id != stored.session_id:
-                    actor.post(LaterSessionBegan())
+            self._supersede(camera, stored.session_id)
         self._wake_analysis()
+
+    def opened(self, camera: CameraRow, session_id: str) -> None:
+        """A session was opened before its first frame."""
+        self._actor(session_id, camera.id)
+        self._supersede(camera, session_id)
 
     async def finished(self, camera: int, session_id: str, outcome: Outcome) -> None:
         """Hands a frame's outcome to its session and returns when it is on disk. Raises CrowError when it is not."""
@@ -74,6 +77,11 @@ class SessionDirectory:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _supersede(self, camera: CameraRow, by_session_id: str) -> None:
+        for session_id, (camera_id, actor, _) in self._actors.items():
+            if camera_id == camera.id and session_id != by_session_id:
+                actor.post(LaterSessionBegan())
 
     def _actor(self, session_id: str, camera: int) -> IngestSession:
         known = self._actors.get(session_id)

@@ -1,23 +1,18 @@
 """Frames: stored once, in the session that their capture time belongs to, waiting for their analysis.
 
-A session is one UTC hour of continuous footage of one camera. Which one a frame belongs to depends on capture times
-alone, and is decided in the transaction that stores the frame, so that it holds through any crash and any order of
-arrival. A frame more than `gap_us` away from every session of its camera and hour opens a new one. A frame that comes
-after its session was closed opens it again: it will close anew with the next revision.
+The session is found or opened in the transaction that stores the frame. A frame that comes after its session was closed
+opens it again: it will close anew with the next revision.
 """
 
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from crow_receiver.store.cameras import CameraRow, advance
+from crow_receiver.store.sessions import open_session, session_for
 from crow_receiver.store.store import Transaction
 from crow_shared.frame import Frame
 from crow_shared.identity import CameraKey
 from crow_shared.segments import Pointer
-
-HOUR_US = 3_600_000_000
-MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +45,9 @@ def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, no
     ).fetchone()
     if known is not None:
         return StoredFrame(known[0], known[1], duplicate=True)
-    session_id = _session_for(tx.db, camera, frame.capture_us, gap_us)
+    session_id = session_for(tx.db, camera, frame.capture_us, gap_us)
     if session_id is None:
-        session_id = session_name(camera.key, frame.capture_us)
-        hour_us = frame.capture_us // HOUR_US * HOUR_US
-        times = (frame.capture_us, frame.capture_us, now_us, now_us)
-        tx.db.execute(
-            "insert into session (id, camera, hour_us, first_capture_us, last_capture_us, last_arrival_us, opened_us) "
-            "values (?, ?, ?, ?, ?, ?, ?)",
-            (session_id, camera.id, hour_us, *times),
-        )
+        session_id = open_session(tx.db, camera, frame.capture_us, now_us)
     (frames,) = tx.db.execute(
         """update session set frames = frames + 1, last_arrival_us = ?, state = 'open', closed_us = null,
                first_capture_us = min(first_capture_us, ?), last_capture_us = max(last_capture_us, ?)
@@ -76,23 +64,6 @@ def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, no
         (camera.id, epoch, frame.seq, session_id, frames - 1, frame.capture_us, frame.time_source, now_us, *picture),
     )
     return StoredFrame(session_id, frames - 1, duplicate=False)
-
-
-def session_name(key: CameraKey, first_capture_us: int) -> str:
-    """The session's id: its camera and the capture time of its first frame in UTC, to the millisecond."""
-    start = datetime.fromtimestamp(first_capture_us / 1_000_000, UTC)
-    millisecond = first_capture_us // 1000 % 1000
-    return f"{key.organization_id}.{key.site_id}.{key.camera_id}.{start:%Y%m%dT%H%M%S}{millisecond:03d}Z"
-
-
-def _session_for(db: sqlite3.Connection, camera: CameraRow, capture_us: int, gap_us: int) -> str | None:
-    """The session of the frame's hour that is nearest in time, if it is no more than the gap away."""
-    row = db.execute(
-        """select id, max(0, first_capture_us - ?1, ?1 - last_capture_us) as away_us from session
-           where camera = ?2 and hour_us = ?3 order by away_us, first_capture_us limit 1""",
-        (capture_us, camera.id, capture_us // HOUR_US * HOUR_US),
-    ).fetchone()
-    return row[0] if row is not None and row[1] <= gap_us else None
 
 
 _PENDING = 'id, camera, session_id, frame_index, capture_us, attempts, segment, "offset", length, crc32'
@@ -129,8 +100,8 @@ def advance_past(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, n
     return stored
 
 
-def delete_pictures(tx: Transaction, received_before_us: int) -> list[int]:
-    """Forgets where old pictures lie and returns the segments that nothing points at any more, to be unlinked.
+def forget_pictures(tx: Transaction, received_before_us: int) -> int:
+    """Forgets where old pictures lie and returns how many segments that concerns; `unlink_forgotten` deletes them.
 
     Whole segments go, once every frame in them is older and none still waits for its analysis.
     """
@@ -139,6 +110,37 @@ def delete_pictures(tx: Transaction, received_before_us: int) -> list[int]:
            having max(received_us) < ? and sum(state = 'pending') = 0""",
         (received_before_us,),
     ).fetchall()
-    segments = [segment for (segment,) in rows if segment != tx.pictures.current]
-    tx.db.executemany("update frame set segment = null where segment = ?", [(segment,) for segment in segments])
-    return segments
+    segments = [(segment,) for (segment,) in rows if segment != tx.pictures.current]
+    tx.db.executemany("update frame set segment = null where segment = ?", segments)
+    return len(segments)
+
+
+def unlink_forgotten(tx: Transaction) -> int:
+    """Deletes the segment files that no row points at, and returns how many. Only after the forgetting is committed."""
+    used = tx.db.execute("select distinct segment from frame where segment is not null")
+    return tx.pictures.keep_only(segment for (segment,) in used)
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogRow:
+    """How far the analysis of one camera has come; `oldest_us` is the arrival of the oldest frame that waits."""
+
+    camera: CameraKey
+    pending: int
+    oldest_us: int | None
+    failed: int
+
+
+def analysis_backlog(db: sqlite3.Connection) -> list[BacklogRow]:
+    """What waits and what failed, per camera."""
+    rows = db.execute(
+        """select organization_id, site_id, camera_id,
+               (select count(*) from frame where camera = c.id and state = 'pending'),
+               (select min(received_us) from frame where camera = c.id and state = 'pending'),
+               (select count(*) from frame where camera = c.id and state = 'failed')
+           from camera as c order by c.id"""
+    )
+    return [
+        BacklogRow(CameraKey(organization, site, camera), pending, oldest_us, failed)
+        for organization, site, camera, pending, oldest_us, failed in rows
+    ]

@@ -82,6 +82,7 @@ _M001 = (
     "create index frame_pending on frame (camera, id) where state = 'pending'",
     "create index frame_of_session on frame (session_id, capture_us)",
     "create index frame_pending_of_session on frame (session_id, capture_us) where state = 'pending'",
+    "create index frame_failed on frame (camera) where state = 'failed'",
     "create index frame_segment on frame (segment) where segment is not null",
     """create table analysis (
         frame integer primary key references frame (id),

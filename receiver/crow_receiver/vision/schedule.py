@@ -41,19 +41,18 @@ class Sessions(Protocol):
 class AnalysisScheduler:
     """Feeds waiting frames to the engine and their outcomes to the sessions."""
 
-    def __init__(self, store: Store, vision: Vision, sessions: Sessions, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, vision: Vision, sessions: Sessions, clock: Clock, frames_waiting: asyncio.Event
+    ) -> None:
+        """`frames_waiting` is set by whoever stores a frame."""
         self._store = store
         self._vision = vision
         self._sessions = sessions
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._wake = frames_waiting
         self._ready: list[PendingFrame] = []
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._busy_cameras: set[int] = set()
-
-    def wake(self) -> None:
-        """There may be new frames."""
-        self._wake.set()
 
     async def run(self) -> None:
         """Analyses frames until cancelled."""

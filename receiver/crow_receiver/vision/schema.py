@@ -1,7 +1,7 @@
 """What an engine says about one frame: the one result schema that every engine fills in.
 
-`unknown` means that the engine cannot tell from the picture; it is never a guess and never "no". There are no fields for
-emotion, identity, ethnicity or health, and there shall be none.
+`unknown` means that the engine cannot tell from the picture; it is never a guess and never "no". There are no fields
+for emotion, identity, ethnicity or health, and there shall be none.
 """
 
 from enum import StrEnum

@@ -1,0 +1,92 @@
+"""`crow-receiver`: run the receiver, look into its queues, keep its model files."""
+
+import asyncio
+import os
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from crow_receiver import settings
+from crow_receiver.cli.queue import queue
+from crow_receiver.models.cli import model
+from crow_receiver.queue.embedded import EmbeddedQueue
+from crow_receiver.settings import ReceiverSettings
+from crow_receiver.vision.choose import choose_engine
+from crow_shared import log
+from crow_shared.cli import CrowGroup
+from crow_shared.clock import SystemClock
+from crow_shared.lifecycle import Notifier
+from crow_shared.settings import sample_toml
+
+DEFAULT_CONFIG = Path("/etc/crow-cctv/receiver.toml")
+
+
+class Context:
+    """What the commands share: the settings, read when first needed, the queues and the models' place."""
+
+    def __init__(self, config: Path | None) -> None:
+        self.config = config
+
+    @cached_property
+    def settings(self) -> ReceiverSettings:
+        """Raises CrowError when the settings are wrong."""
+        return settings.load(self.config)
+
+    def queue(self) -> EmbeddedQueue:
+        """The output queues. Raises CrowError when the state directory cannot be used."""
+        return EmbeddedQueue(self.settings.state_path / "queue.db", SystemClock())
+
+    @property
+    def models_dir(self) -> Path:
+        """Where model files lie."""
+        return self.settings.models_path
+
+
+@click.group(cls=CrowGroup)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CROW_RECEIVER_CONFIG",
+    help=f"Settings file. Default: {DEFAULT_CONFIG} if it exists, else built-in defaults.",
+)
+@click.version_option(version("crow-receiver"), prog_name="crow-receiver")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Takes frames from crow-daemons, has them described, and puts the results on two queues."""
+    ctx.obj = Context(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None))
+
+
+main.add_command(queue)
+main.add_command(model)
+
+
+@main.command()
+@click.pass_obj
+def run(context: Context) -> None:
+    """Runs the receiver in the foreground until SIGTERM or SIGINT."""
+    from crow_receiver.app import Receiver  # noqa: PLC0415 — gRPC and FastAPI load for this command only
+
+    log.configure(context.settings.log_level, quiet=["uvicorn"])
+
+    async def serve() -> bool:
+        return await Receiver(context.settings, Notifier(os.environ)).run()
+
+    if not asyncio.run(serve()):
+        raise SystemExit(1)
+
+
+@main.command("check-config")
+@click.option("--sample", is_flag=True, help="Print a complete settings file with all defaults instead.")
+@click.pass_obj
+def check_config(context: Context, sample: bool) -> None:
+    """Checks the settings without starting anything, and says which engine would run."""
+    if sample:
+        click.echo(sample_toml(ReceiverSettings), nl=False)
+        return
+    loaded = context.settings
+    choice = choose_engine(loaded.vision, loaded.models_path)
+    click.echo(f"settings are fine ({context.config or 'defaults'}, environment {loaded.environment})")
+    click.echo(f"gRPC on {loaded.grpc.listen}, REST on {loaded.rest.listen}, state in {loaded.state_path}")
+    click.echo(choice.reason)

@@ -1,0 +1,81 @@
+"""Frames and sessions by HTTP: the REST surface's view of the intake and the store."""
+
+from crow_receiver.ingest.intake import Intake
+from crow_receiver.rest.port import Accepted, Opened, SessionStatus, SessionView
+from crow_receiver.session.directory import SessionDirectory
+from crow_receiver.store import cameras, sessions
+from crow_receiver.store.sessions import SessionRow
+from crow_receiver.store.store import Store, Transaction
+from crow_shared.clock import Clock
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Frame
+from crow_shared.identity import CameraKey
+
+
+class Uploads:
+    """What `crow_receiver.rest.port.Intake` asks for."""
+
+    def __init__(self, store: Store, intake: Intake, directory: SessionDirectory, clock: Clock) -> None:
+        self._store = store
+        self._intake = intake
+        self._directory = directory
+        self._clock = clock
+
+    async def accept(self, camera: CameraKey, epoch: str, frame: Frame) -> Accepted:
+        """Stores a frame; it is durable on return. Raises CrowError as `crow_receiver.rest.port.Intake` says."""
+        row = await self._store.read(lambda db: cameras.find(db, camera))
+        if row is None:
+            raise CrowError(
+                Kind.NOT_FOUND,
+                "camera_unknown",
+                f"there is no camera {camera.site_id}/{camera.camera_id}: open a session",
+            )
+        stored = await self._intake.single_frame(row, epoch, frame)
+        return Accepted(stored.session_id, stored.frame_index, stored.duplicate)
+
+    async def open_session(self, camera: CameraKey, camera_name: str | None, at_us: int) -> Opened:
+        """The camera's session at that time, opened if there is none; makes the camera known."""
+        now_us = self._clock.now_us()
+
+        def work(tx: Transaction) -> tuple[SessionRow, bool]:
+            known = cameras.find(tx.db, camera)
+            if known is None or (camera_name is not None and camera_name != known.name):
+                interval_ms = known.sample_interval_ms if known else 0
+                known = cameras.announce(tx.db, camera, camera_name or camera.camera_id, interval_ms)
+            session_id = sessions.session_for(tx.db, known, at_us, self._intake.gap_us)
+            created = session_id is None
+            if session_id is None:
+                session_id = sessions.open_session(tx.db, known, at_us, now_us)
+            row = sessions.find_session(tx.db, session_id)
+            assert row is not None
+            return row, created
+
+        row, created = await self._store.write(work)
+        if created:
+            self._directory.opened(row.camera, row.id)
+        return Opened(_view(row), created)
+
+    async def session(self, organization_id: str, session_id: str) -> SessionView | None:
+        """The session, or None when this organization has none of that id."""
+        row = await self._store.read(lambda db: sessions.find_session(db, session_id))
+        if row is None or row.camera.key.organization_id != organization_id:
+            return None
+        return _view(row)
+
+
+def _view(row: SessionRow) -> SessionView:
+    return SessionView(
+        session_id=row.id,
+        camera=row.camera.key,
+        camera_name=row.camera.name,
+        status=SessionStatus.OPEN if row.is_open else SessionStatus.CLOSED,
+        started_us=row.first_capture_us,
+        last_us=row.last_capture_us if row.frames else None,
+        ended_us=None if row.is_open else row.last_capture_us,
+        received=row.frames,
+        analysed=row.analysed,
+        failed=row.failed,
+        pending=row.frames - row.analysed - row.failed,
+        batches=row.batches,
+        revision=max(0, row.closings - 1) if not row.is_open else row.closings,
+    )

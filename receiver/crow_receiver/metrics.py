@@ -1,0 +1,88 @@
+"""Prometheus gauges that are read from the receiver's state every few seconds. docs/OPERATIONS.md lists all metrics."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, Info
+
+from crow_receiver.store.frames import BacklogRow, analysis_backlog
+from crow_receiver.store.store import Store
+from crow_receiver.vision.port import Vision
+from crow_shared.clock import Clock
+from crow_shared.errors import CrowError
+
+log = structlog.get_logger()
+
+EVERY_S = 5.0
+
+
+class Daemons(Protocol):
+    """Who knows the open streams."""
+
+    @property
+    def connected_daemons(self) -> int:
+        """Streams that are open now."""
+        ...
+
+
+class OpenSessions(Protocol):
+    """Who knows the open sessions."""
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions that are open now."""
+        ...
+
+
+class Metrics:
+    """What an operator watches: who is connected, what waits, how far behind each camera is."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        store: Store,
+        clock: Clock,
+        daemons: Daemons,
+        sessions: OpenSessions,
+        vision: Vision,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._vision = vision
+        self._engine = Info("crow_receiver_engine", "The engine that describes frames", registry=registry)
+        Gauge("crow_receiver_connected_daemons", "Open streams", registry=registry).set_function(
+            lambda: daemons.connected_daemons
+        )
+        Gauge("crow_receiver_open_sessions", "Open sessions", registry=registry).set_function(
+            lambda: sessions.open_sessions
+        )
+        camera = ["organization", "site", "camera"]
+        self._pending = Gauge(
+            "crow_receiver_pending_frames", "Frames that wait for their analysis", camera, registry=registry
+        )
+        self._behind = Gauge(
+            "crow_receiver_seconds_behind", "Age of the oldest frame that waits", camera, registry=registry
+        )
+        self._failed = Gauge("crow_receiver_failed_frames", "Frames given up with a reason", camera, registry=registry)
+
+    async def run(self) -> None:
+        """Renews the gauges until cancelled."""
+        self._engine.info({"engine": self._vision.engine_name})
+        while True:
+            try:
+                rows = await self._store.read(analysis_backlog)
+            except CrowError as error:
+                log.warning("metrics could not be read", error=error.message)
+            else:
+                now_us = self._clock.now_us()
+                for row in rows:
+                    self._show(row, now_us)
+            await asyncio.sleep(EVERY_S)
+
+    def _show(self, row: BacklogRow, now_us: int) -> None:
+        labels = (row.camera.organization_id, row.camera.site_id, row.camera.camera_id)
+        behind_s = 0.0 if row.oldest_us is None else max(0, now_us - row.oldest_us) / 1_000_000
+        self._pending.labels(*labels).set(row.pending)
+        self._behind.labels(*labels).set(behind_s)
+        self._failed.labels(*labels).set(row.failed)
