@@ -66,8 +66,7 @@ class PyavSource(ABC):
         assert self._container is not None, "open comes first"
         stream = self._container.streams.video[0]
         damaged_in_a_row = 0
-        packets = self._container.demux(stream)
-        while (packet := self._next_packet(packets)) is not None and not self._stop.is_set():
+        for packet in self._packets(self._container, stream):
             try:
                 frames = self._decode(stream, packet)
             except av.FFmpegError:
@@ -78,16 +77,22 @@ class PyavSource(ABC):
                     yield None
                 else:
                     damaged_in_a_row = 0
-                    yield self._picture(frame)
+                    picture = self._picture(frame)
+                    self._policy.decoded(picture.capture_us)
+                    yield picture
             if damaged_in_a_row >= MAX_DAMAGED_PACKETS:
-                raise CrowError(
-                    Kind.UNAVAILABLE, "stream_undecodable", f"{self._where()} sends nothing decodable any more"
-                )
+                self._undecodable()
 
     @property
     def clock_jumps(self) -> int:
         """How often the stream's time parted from ours and was set anew."""
         return 0
+
+    @property
+    def keyframe_interval_ms(self) -> int | None:
+        """The longest distance between two keyframes so far; None before the second one."""
+        longest_us = self._policy.longest_us
+        return None if longest_us is None else round(longest_us / 1000)
 
     def stop(self) -> None:
         """From any thread: ends `pictures` after the current packet, at the latest when its read times out."""
@@ -113,23 +118,27 @@ class PyavSource(ABC):
         """The source in an error message."""
 
     @abstractmethod
-    def _read_failure(self, error: av.FFmpegError | None) -> CrowError | None:
-        """What the end of the packets means; None when it is the regular end."""
+    def _ended(self, error: av.FFmpegError | None) -> None:
+        """The packets have ended, regularly if without an error; raises CrowError when that is a failure."""
 
-    def _next_packet(self, packets: Iterator[av.Packet[VideoStream]]) -> av.Packet[VideoStream] | None:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError as error:
-            failure = self._read_failure(error)
-        else:
-            if packet is not None and packet.size:
-                return packet
-            failure = self._read_failure(None)
-            if failure is None:
-                return packet  # empty, it makes the decoder give what it still holds
-        if failure is not None and not self._stop.is_set():
-            raise failure
-        return None
+    @abstractmethod
+    def _undecodable(self) -> None:
+        """Nothing could be decoded for long; raises CrowError when that is a failure."""
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+        packets = container.demux(stream)
+        while not self._stop.is_set():
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                if not self._stop.is_set():
+                    self._ended(error)
+                return
+            if packet is None:
+                return
+            if not packet.size and not self._stop.is_set():  # the end; it makes the decoder give what it still holds
+                self._ended(None)
+            yield packet
 
     def _decode(self, stream: VideoStream, packet: av.Packet[VideoStream]) -> list[av.VideoFrame | None]:
         context = stream.codec_context
@@ -144,7 +153,7 @@ class PyavSource(ABC):
         frames = [*context.decode(packet), *context.decode(None)]
         context.flush_buffers()
         if not frames:
-            self._policy.decoded_nothing()
+            self._policy.give_up()
         return [*late, *frames]
 
 
@@ -209,16 +218,21 @@ class RtspSource(PyavSource):
     def _where(self) -> str:
         return self._address.url.authority
 
-    def _read_failure(self, error: av.FFmpegError | None) -> CrowError | None:
+    def _ended(self, error: av.FFmpegError | None) -> None:
         if isinstance(error, (av.ExitError, av.TimeoutError)):
-            return CrowError(
+            raise CrowError(
                 Kind.TIMEOUT, STREAM_STALLED, f"{self._where()} sent nothing for {READ_TIMEOUT_S:.0f} seconds"
-            )
-        return CrowError(Kind.UNAVAILABLE, "stream_lost", f"{self._where()} ended the stream")
+            ) from None
+        raise CrowError(Kind.UNAVAILABLE, "stream_lost", f"{self._where()} ended the stream") from None
+
+    def _undecodable(self) -> None:
+        raise CrowError(
+            Kind.UNAVAILABLE, "stream_undecodable", f"{self._where()} sends nothing that can be decoded any more"
+        )
 
 
 class RecordingSource(PyavSource):
-    """A video file; read as fast as its frames are taken."""
+    """A video file; read as fast as its frames are taken. One that is damaged half-way ends there."""
 
     def __init__(self, recording: Recording, sample_interval_us: int) -> None:
         """Not open yet."""
@@ -226,6 +240,13 @@ class RecordingSource(PyavSource):
         self._recording = recording
         self._first_us: int | None = None
         self._last_us = 0
+        self._cut_short = False
+
+    def pictures(self) -> Iterator[PyavPicture | None]:
+        """The pictures in order; None stands for one that came damaged, or for the rest of a damaged file."""
+        yield from super().pictures()
+        if self._cut_short:
+            yield None
 
     def _open_container(self) -> InputContainer:
         path: Path = self._recording.path
@@ -267,10 +288,11 @@ class RecordingSource(PyavSource):
     def _where(self) -> str:
         return str(self._recording.path)
 
-    def _read_failure(self, error: av.FFmpegError | None) -> CrowError | None:
-        if error is None:
-            return None
-        return CrowError(Kind.CORRUPT, "recording_damaged", f"{self._where()} is damaged ({type(error).__name__})")
+    def _ended(self, error: av.FFmpegError | None) -> None:
+        self._cut_short = error is not None
+
+    def _undecodable(self) -> None:
+        """A recording is read on: reading it again would not help."""
 
 
 def source_of(camera: Camera, credentials: Credentials | None, clock: Clock) -> PyavSource:

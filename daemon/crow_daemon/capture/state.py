@@ -1,8 +1,9 @@
 """What a camera is doing right now, for those who look from other threads."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from crow_daemon.capture.ledger import Counts, Dropped, Ledger, Missed, Pace
 from crow_daemon.capture.source import StreamInfo
@@ -54,7 +55,7 @@ def state_of(error: CrowError) -> CameraState:
 
 @dataclass(frozen=True, slots=True)
 class CameraSnapshot:
-    """A camera at one moment; counts are since its capture was started (daemon start, or a change of the camera).
+    """A camera at one moment; counters are since its capture was started (daemon start, or a change of the camera).
 
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
     `clock_jumps` how often the stream's time parted from ours.
@@ -63,14 +64,18 @@ class CameraSnapshot:
     camera_id: str
     state: CameraState
     since_us: int
-    error_code: str | None = None
-    error: str | None = None
+    last_error_code: str | None = None
+    last_error: str | None = None
     reconnects: int = 0
     damaged: int = 0
     clock_jumps: int = 0
     last_sample_us: int | None = None
     stream: StreamInfo | None = None
-    counts: Counts = field(default_factory=Counts)
+    counters: Counts = field(default_factory=Counts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in plain JSON values; `stream` and `counters` are objects."""
+        return asdict(self)
 
 
 class CameraMonitor:
@@ -177,14 +182,14 @@ class CameraMonitor:
                 camera_id=self._camera_id,
                 state=self._state,
                 since_us=self._since_us,
-                error_code=self._error.code if self._error else None,
-                error=self._error.message if self._error else None,
+                last_error_code=self._error.code if self._error else None,
+                last_error=self._error.message if self._error else None,
                 reconnects=max(0, self._connections - 1),
                 damaged=self._damaged,
                 clock_jumps=self._clock_jumps,
                 last_sample_us=self._last_sample_us,
                 stream=self._stream,
-                counts=self._ledger.counts(),
+                counters=self._ledger.counts(),
             )
 
     def _settle_unless_live(self) -> None:

@@ -1,0 +1,70 @@
+"""How cameras are shown, as text and as JSON. Nothing here ever sees a password's text."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crow_daemon.registry.camera import Camera, Recording, RtspAddress
+from crow_daemon.registry.secret import Credentials
+
+if TYPE_CHECKING:
+    from crow_daemon.capture.probe import Probe  # loads libav, which most commands do without
+
+
+def camera_json(camera: Camera, credentials: Credentials | None) -> dict[str, Any]:
+    """A camera in plain values; of a password, only whether there is one."""
+    shown: dict[str, Any] = {"id": camera.id, "name": camera.name, "kind": camera.kind, "enabled": camera.enabled}
+    match camera.source:
+        case RtspAddress(url, username, transport):
+            is_set = credentials is not None and bool(credentials.password.reveal())
+            shown |= {"url": str(url), "transport": transport, "username": username}
+            shown["password"] = "set" if is_set else "not set"
+        case Recording(path, start_us):
+            recorded_at = datetime.fromtimestamp(start_us / 1_000_000, UTC).isoformat()
+            shown |= {"file": str(path), "recorded_at": recorded_at, "finished": camera.finished}
+    return shown | {
+        "sample_interval_ms": camera.sample_interval_ms,
+        "gate": camera.gate,
+        "heartbeat_s": camera.heartbeat_s,
+        "jpeg_long_side": camera.jpeg_long_side,
+        "jpeg_quality": camera.jpeg_quality,
+    }
+
+
+def print_camera(shown: dict[str, Any]) -> None:
+    """One camera, a field a line."""
+    for key, value in shown.items():
+        text = {True: "yes", False: "no", None: "none"}.get(value, value) if isinstance(value, bool | None) else value
+        click.echo(f"{key + ':':<20}{text}")
+
+
+def print_table(cameras: Sequence[Camera]) -> None:
+    """All cameras, one a line."""
+    if not cameras:
+        click.echo("no cameras yet; add one with: crow-daemon camera add ID --url rtsp://…")
+    for camera in cameras:
+        where = str(camera.source.url) if isinstance(camera.source, RtspAddress) else str(camera.source.path)
+        state = "" if camera.enabled else " (disabled)"
+        every = f"every {camera.sample_interval_ms / 1000:g} s"
+        click.echo(f"{camera.id:<20} {every:<14} gate {camera.gate:<9} {where}{state}  {camera.name}")
+
+
+def probe_json(probe: "Probe") -> dict[str, Any]:
+    """What was seen, without the picture."""
+    seen = asdict(probe)
+    del seen["snapshot_jpeg"]
+    return seen
+
+
+def print_probe(probe: "Probe") -> None:
+    """What was seen, in one line for each fact."""
+    fps = "unknown" if probe.fps is None else f"{probe.fps:g} pictures a second"
+    keyframes = (
+        "fewer than two seen" if probe.keyframe_interval_ms is None else f"every {probe.keyframe_interval_ms} ms"
+    )
+    click.echo(f"ok: {probe.codec}, {probe.width}x{probe.height}, {fps}")
+    click.echo(f"keyframes: {keyframes}")
+    click.echo(f"first picture after {probe.first_picture_ms} ms; time from {probe.time_source}")
