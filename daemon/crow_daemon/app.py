@@ -20,7 +20,7 @@ from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
 from crow_daemon.uplink.protocol import Identity
 from crow_shared.clock import Clock, SystemClock
-from crow_shared.lifecycle import Notifier, Tasks, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
 
 log = structlog.get_logger()
 
@@ -68,9 +68,8 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         deadline_s = self._settings.stop_deadline_s
         await within(deadline_s, "capture", lambda: asyncio.to_thread(self._capture.stop, deadline_s))
-        writer.cancel()
-        await asyncio.gather(writer, return_exceptions=True)
-        await within(deadline_s, "spool", self._spool.flush)
+        self._spool.finish()
+        await within(deadline_s, "spool", lambda: finished(writer))
         if not uplink.done() and self._uplink.state == "connected":
             await within(LAST_SEND_S, "uplink", self._all_sent)
         await self._write_status()

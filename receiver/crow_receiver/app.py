@@ -40,7 +40,7 @@ from crow_receiver.vision.supervisor import WorkerVision
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_MESSAGE_BYTES
-from crow_shared.lifecycle import Notifier, Tasks, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
 
 log = structlog.get_logger()
 
@@ -169,10 +169,10 @@ class Receiver:
         await self._health.enter_graceful_shutdown()
         self._ingest.drain()
         web.should_exit = True
-        await within(deadline_s, "rest", lambda: _finished(serving))
+        await within(deadline_s, "rest", lambda: finished(serving))
         await within(deadline_s, "grpc", lambda: server.stop(deadline_s / 2))
         self._last_messages.set()
-        await within(deadline_s, "dispatch", lambda: _finished(dispatching))
+        await within(deadline_s, "dispatch", lambda: finished(dispatching))
         await self._close()
         log.info("receiver stopped")
 
@@ -206,7 +206,3 @@ def _family(host: str) -> socket.AddressFamily:
 
 async def _raised(failure: "asyncio.Future[None]") -> None:
     await asyncio.shield(failure)
-
-
-async def _finished(task: "asyncio.Task[None]") -> None:
-    await asyncio.shield(task)

@@ -99,3 +99,8 @@ async def within(deadline_s: float, what: str, step: Callable[[], Coroutine[Any,
         await asyncio.wait_for(step(), deadline_s)
     except TimeoutError:
         log.warning("stop step outlasted its deadline", step=what, deadline_s=deadline_s)
+
+
+async def finished(task: "asyncio.Task[None]") -> None:
+    """Waits for a task's own end; giving up the wait does not cancel it."""
+    await asyncio.shield(task)

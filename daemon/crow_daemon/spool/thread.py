@@ -41,6 +41,7 @@ class SpoolThread:
         self._lock = Lock()  # guards _waiting, which capture threads fill
         self._waiting: deque[Frame] = deque()
         self._fresh = asyncio.Event()
+        self._finishing = False
         self.stored = asyncio.Event()  # set after each append; whoever waits for it clears it
         self.trouble: str | None = None
 
@@ -64,31 +65,40 @@ class SpoolThread:
         self._loop.call_soon_threadsafe(self._fresh.set)
         return True
 
+    @property
+    def waiting(self) -> int:
+        """Frames that were offered and are not stored yet."""
+        return len(self._waiting)
+
     async def write_offered(self) -> None:
-        """Stores offered frames in groups until cancelled."""
-        while True:
+        """Stores offered frames in groups, until `finish` has been called and none waits."""
+        while not self._finishing or self._waiting:
             await self._fresh.wait()
             self._fresh.clear()
-            await self.flush()
+            while group := self._group():
+                await self._store(group)
 
-    async def flush(self) -> None:
-        """Stores what has been offered; returns when nothing waits."""
-        while group := self._group():
-            try:
-                await self.call(lambda spool, frames=group: spool.append(frames))  # type: ignore[misc]
-            except CrowError as error:
-                if self.trouble != error.message:
-                    log.error("spool does not take frames", error=error.message, waiting=len(self._waiting))
-                self.trouble = error.message
-                await asyncio.sleep(RETRY_S)
-                continue
-            if self.trouble:
-                log.info("spool takes frames again")
-            self.trouble = None
-            with self._lock:
-                for _ in group:
-                    self._waiting.popleft()
-            self.stored.set()
+    def finish(self) -> None:
+        """No more frames will be offered: `write_offered` may end."""
+        self._finishing = True
+        self._fresh.set()
+
+    async def _store(self, group: list[Frame]) -> None:
+        try:
+            await self.call(lambda spool: spool.append(group))
+        except CrowError as error:
+            if self.trouble != error.message:
+                log.error("spool does not take frames", error=error.message, waiting=self.waiting)
+            self.trouble = error.message
+            await asyncio.sleep(RETRY_S)
+            return
+        if self.trouble:
+            log.info("spool takes frames again")
+        self.trouble = None
+        with self._lock:
+            for _ in group:
+                self._waiting.popleft()
+        self.stored.set()
 
     def _group(self) -> list[Frame]:
         with self._lock:

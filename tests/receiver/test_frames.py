@@ -1,0 +1,147 @@
+"""Every frame is stored once, in the one session that its capture time belongs to."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, put
+
+from crow_receiver.ingest.intake import checked_frame
+from crow_receiver.store import cameras, frames, sessions
+from crow_receiver.store.frames import forget_pictures, pending_frames, unlink_forgotten
+from crow_receiver.store.store import Store
+from crow_shared.errors import CrowError, Kind
+
+LAST_OF_HOUR = HOUR_US + 3_600 * SECOND_US - 1
+
+
+async def test_a_frame_sent_twice_is_stored_once(store: Store) -> None:
+    camera = await known_camera(store)
+    first = await put(store, camera, 1, HOUR_US)
+    again = await put(store, camera, 1, HOUR_US)
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert (first.session_id, first.frame_index) == (again.session_id, again.frame_index)
+    assert len(await store.read(lambda db: pending_frames(db, HOUR_US, 10, set()))) == 1
+
+
+async def test_a_session_is_named_after_its_camera_and_first_frame(store: Store) -> None:
+    stored = await put(store, await known_camera(store), 1, HOUR_US + 1_234_567)
+    assert stored.session_id == "acme.shop.till.20270115T080001234Z"
+
+
+@pytest.mark.parametrize(
+    ("offset_us", "same"),
+    [(GAP_US, True), (GAP_US + 1, False), (LAST_OF_HOUR - HOUR_US, False)],
+)
+async def test_a_silence_longer_than_the_gap_begins_a_new_session(store: Store, offset_us: int, same: bool) -> None:
+    camera = await known_camera(store)
+    first = await put(store, camera, 1, HOUR_US)
+    second = await put(store, camera, 2, HOUR_US + offset_us)
+    assert (first.session_id == second.session_id) is same
+
+
+async def test_the_hour_ends_a_session_though_footage_goes_on(store: Store) -> None:
+    camera = await known_camera(store)
+    last = await put(store, camera, 1, LAST_OF_HOUR)
+    next_hour = await put(store, camera, 2, LAST_OF_HOUR + 1)
+    assert last.session_id != next_hour.session_id
+    assert next_hour.session_id.endswith("T090000000Z")
+
+
+async def test_a_late_frame_goes_to_the_session_it_belongs_to(store: Store) -> None:
+    camera = await known_camera(store)
+    early = await put(store, camera, 1, HOUR_US)
+    later = await put(store, camera, 2, HOUR_US + 1_000 * SECOND_US)
+    late = await put(store, camera, 3, HOUR_US + 10 * SECOND_US)
+    assert late.session_id == early.session_id != later.session_id
+
+
+async def test_any_order_of_arrival_gives_the_same_grouping(store: Store) -> None:
+    """Frames a second apart, two hours, one silence: whatever the order, each stretch is one session."""
+    times = [HOUR_US + s * SECOND_US for s in [*range(0, 60, 5), *range(1000, 1060, 5), *range(3600, 3660, 5)]]
+    groupings = []
+    for index in range(3):
+        camera = await known_camera(store, f"cam{index}")
+        order = times[:]
+        random.Random(index).shuffle(order)
+        placed = {}
+        for seq, time_us in enumerate(order, 1):
+            placed[time_us] = (await put(store, camera, seq, time_us)).session_id
+        names = list(dict.fromkeys(placed[time_us] for time_us in times))
+        groupings.append([names.index(placed[time_us]) for time_us in times])
+    assert groupings[0] == groupings[1] == groupings[2]
+    assert max(groupings[0]) == 2
+
+
+async def test_a_stream_cannot_step_over_frames_that_failed(store: Store) -> None:
+    camera = await known_camera(store)
+    await put(store, camera, 1, HOUR_US)
+    with pytest.raises(CrowError) as caught:
+        await put(store, camera, 3, HOUR_US)
+    assert caught.value.kind is Kind.CONFLICT
+    assert await store.read(lambda db: cameras.durable_seq(db, camera.id, "epoch")) == 1
+    assert len(await store.read(lambda db: pending_frames(db, HOUR_US, 10, set()))) == 1
+
+
+async def test_work_that_raises_takes_back_only_its_own(store: Store) -> None:
+    camera = await known_camera(store)
+    results = await asyncio.gather(
+        put(store, camera, 1, HOUR_US), put(store, camera, 5, HOUR_US), put(store, camera, 2, HOUR_US),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert isinstance(results[1], CrowError)
+    assert [frame.frame_index for frame in await store.read(lambda db: pending_frames(db, HOUR_US, 9, set()))] == [0, 1]
+
+
+async def test_cameras_take_turns_and_each_one_its_oldest_first(store: Store) -> None:
+    busy, quiet = await known_camera(store, "busy"), await known_camera(store, "quiet")
+    for seq in range(1, 6):
+        await put(store, busy, seq, HOUR_US + seq * SECOND_US)
+    await put(store, quiet, 1, HOUR_US)
+    found = await store.read(lambda db: pending_frames(db, HOUR_US, 4, set()))
+    assert [frame.camera for frame in found] == [busy.id, quiet.id, busy.id, busy.id]
+
+
+async def test_old_pictures_go_when_they_are_analysed_and_not_before(store: Store) -> None:
+    camera = await known_camera(store)
+    await put(store, camera, 1, HOUR_US)
+    (frame,) = await store.read(lambda db: pending_frames(db, HOUR_US, 1, set()))
+    await store.write(lambda tx: tx.pictures.close())  # the segment is no longer written
+    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US + 1)) == 0
+    await store.write(lambda tx: tx.db.execute("update frame set state = 'failed'").rowcount)
+    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US)) == 0
+    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US + 1)) == 1
+    assert await store.write(unlink_forgotten) == 1
+    with pytest.raises(CrowError) as caught:
+        await store.read_picture(frame.picture)
+    assert caught.value.kind is Kind.CORRUPT
+
+
+async def test_what_was_stored_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:
+    camera = await known_camera(store)
+    stored = await put(store, camera, 1, HOUR_US)
+    store.close()
+    again = Store(tmp_path / "receiver")
+    row = await again.read(lambda db: sessions.find_session(db, stored.session_id))
+    (frame,) = await again.read(lambda db: pending_frames(db, HOUR_US, 1, set()))
+    assert row is not None
+    assert (row.frames, row.is_open) == (1, True)
+    assert await again.read_picture(frame.picture) == frame_at(HOUR_US, 1).payload
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("capture_us", "code"),
+    [(0, "bad_time"), (HOUR_US + 2 * 86_400 * SECOND_US, "bad_time")],
+)
+def test_a_clock_that_was_never_set_is_refused(capture_us: int, code: str) -> None:
+    with pytest.raises(CrowError) as caught:
+        checked_frame(frame_at(capture_us, 1), HOUR_US)
+    assert caught.value.code == code
+
+
+def test_the_size_comes_from_the_picture_not_from_the_sender() -> None:
+    lying = frame_at(HOUR_US, 1)
+    checked = checked_frame(frames.Frame(**{f: getattr(lying, f) for f in lying.__slots__} | {"width": 9}), HOUR_US)
+    assert (checked.width, checked.height) == (64, 48)

@@ -1,0 +1,255 @@
+"""A session's actor: outcomes become batches and windows, once; the session ends, and says so."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from conftest import ManualClock
+from receiver_parts import HOUR_US, SECOND_US, ScriptedVision, analysis, known_camera, put, until
+
+from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
+from crow_receiver.session.directory import SessionDirectory
+from crow_receiver.session.records import BatchLimits
+from crow_receiver.store import sessions
+from crow_receiver.store.outbox import StoredOutbox
+from crow_receiver.store.store import Store
+from crow_receiver.vision.schedule import AnalysisScheduler
+from crow_shared.errors import CrowError, Kind
+
+LIMITS = BatchLimits(frames=10, age_s=30)
+GAP_S = 300.0
+
+
+class Receiver:
+    """Store, sessions and scheduler with a scripted engine and a clock that the test moves."""
+
+    def __init__(self, store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
+        self.store, self.clock, self.vision = store, clock, vision
+        waiting = asyncio.Event()
+        self.directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, waiting.set)
+        self.scheduler = AnalysisScheduler(store, vision, self.directory, clock, waiting)
+        self.outbox = StoredOutbox(store)
+
+    async def start(self) -> None:
+        await self.directory.resume()
+        self.task = asyncio.create_task(self.scheduler.run())
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.directory.stop()
+
+    async def frame(self, seq: int, capture_us: int, camera_id: str = "till") -> str:
+        camera = await known_camera(self.store, camera_id)
+        stored = await put(self.store, camera, seq, capture_us, self.clock.now_us())
+        self.directory.stored(camera, stored)
+        return stored.session_id
+
+    async def messages(self, queue: str) -> list[dict[str, object]]:
+        rows = await self.outbox.due(2**60, 1000)
+        return [json.loads(row.body) for row in rows if row.queue == queue]
+
+    async def closed(self) -> None:
+        await until(lambda: self.directory.open_sessions == 0)
+
+
+@pytest.fixture
+def vision() -> ScriptedVision:
+    return ScriptedVision()
+
+
+@pytest.fixture
+async def receiver(store: Store, clock: ManualClock, vision: ScriptedVision) -> AsyncIterator[Receiver]:
+    made = Receiver(store, clock, vision)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def batches(receiver: Receiver, count: int) -> list[dict[str, object]]:
+    async with asyncio.timeout(10):
+        while len(found := await receiver.messages(INTERACTION_QUEUE)) < count:
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_ten_analyses_make_a_batch(receiver: Receiver) -> None:
+    for seq in range(1, 13):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US)
+    (batch,) = await batches(receiver, 1)
+    assert [frame["frameIndex"] for frame in batch["frameAnalyses"]] == list(range(10))  # type: ignore[attr-defined]
+    assert (batch["batchIndex"], batch["late"]) == (0, False)
+    assert batch["messageId"] == f"{batch['sessionId']}:interaction:0"
+
+
+async def test_a_batch_waits_no_longer_than_its_age(receiver: Receiver) -> None:
+    await receiver.frame(1, HOUR_US)
+    await until(lambda: receiver.vision.seen)
+    receiver.clock.advance(29)
+    await asyncio.sleep(0.7)
+    assert await receiver.messages(INTERACTION_QUEUE) == []
+    receiver.clock.advance(2)
+    (batch,) = await batches(receiver, 1)
+    assert len(batch["frameAnalyses"]) == 1  # type: ignore[arg-type]
+
+
+async def test_a_silence_ends_the_session_with_what_is_left(receiver: Receiver) -> None:
+    for seq in range(1, 13):
+        session_id = await receiver.frame(seq, HOUR_US + seq * 10 * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 12)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    first, last = await receiver.messages(INTERACTION_QUEUE)
+    assert [first["batchIndex"], last["batchIndex"]] == [0, 1]
+    patterns = await receiver.messages(PATTERN_QUEUE)
+    assert [pattern["kind"] for pattern in patterns] == ["window", "window", "window", "session"]
+    assert sum(pattern["frames"]["analysed"] for pattern in patterns[:3]) == 12  # type: ignore[index]
+    assert (patterns[-1]["frames"], patterns[-1]["batches"]) == ({"analysed": 12, "failed": 0}, 2)
+    row = await receiver.store.read(lambda db: sessions.find_session(db, session_id))
+    assert row is not None
+    assert not row.is_open
+
+
+async def test_a_new_hour_ends_the_session_before_it(receiver: Receiver) -> None:
+    before = await receiver.frame(1, HOUR_US - SECOND_US)
+    after = await receiver.frame(2, HOUR_US)
+    await until(lambda: len(receiver.vision.seen) == 2)
+    receiver.clock.advance(6)
+    await until(lambda: receiver.directory.open_sessions == 1)
+    states = [await receiver.store.read(lambda db, s=s: sessions.find_session(db, s)) for s in (before, after)]
+    assert [state.is_open for state in states if state] == [False, True]
+
+
+async def test_a_minute_is_told_of_once_it_is_over(receiver: Receiver) -> None:
+    for seq in range(1, 4):
+        await receiver.frame(seq, HOUR_US + (seq - 1) * 30 * SECOND_US)
+    async with asyncio.timeout(10):
+        while not (patterns := await receiver.messages(PATTERN_QUEUE)):
+            await asyncio.sleep(0.01)
+    (window,) = patterns
+    assert (window["windowStart"], window["windowEnd"]) == (HOUR_US // 1000, HOUR_US // 1000 + 60_000)
+    assert window["frames"] == {"analysed": 2, "failed": 0}
+
+
+async def test_a_late_frame_opens_the_session_again_and_leads_to_a_numbered_revision(receiver: Receiver) -> None:
+    for seq in range(1, 3):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 2)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    await receiver.frame(3, HOUR_US + 30 * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 3)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    on_time, late = await receiver.messages(INTERACTION_QUEUE)
+    assert (on_time["late"], late["late"], late["batchIndex"]) == (False, True, 1)
+    patterns = await receiver.messages(PATTERN_QUEUE)
+    assert [(p["kind"], p["revision"]) for p in patterns] == [
+        ("window", 0), ("session", 0), ("window", 1), ("session", 1)
+    ]  # fmt: skip
+    assert patterns[-1]["frames"] == {"analysed": 3, "failed": 0}
+    assert len({p["messageId"] for p in patterns}) == 4
+
+
+async def test_a_frame_that_cannot_be_described_is_recorded_with_the_reason(receiver: Receiver) -> None:
+    def refuse(_: object) -> object:
+        raise CrowError(Kind.CORRUPT, "picture_corrupt", "no picture")
+
+    receiver.vision.answer = refuse  # type: ignore[assignment]
+    session_id = await receiver.frame(1, HOUR_US)
+    await until(lambda: receiver.vision.seen)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    row = await receiver.store.read(lambda db: sessions.find_session(db, session_id))
+    failure = await receiver.store.read(lambda db: db.execute("select failure from frame").fetchone()[0])
+    assert row is not None
+    assert (row.analysed, row.failed) == (0, 1)
+    assert failure == "picture_corrupt: no picture"
+    assert await receiver.messages(INTERACTION_QUEUE) == []
+
+
+async def test_a_frame_that_kills_the_worker_is_set_aside_after_three_tries(receiver: Receiver) -> None:
+    def answer(request: object) -> object:
+        if request.capture_us == HOUR_US:  # type: ignore[attr-defined]
+            raise CrowError(Kind.UNAVAILABLE, "worker_died", "signal 11")
+        return analysis()
+
+    receiver.vision.answer = answer  # type: ignore[assignment]
+    await receiver.frame(1, HOUR_US)
+    await receiver.frame(2, HOUR_US + SECOND_US)
+    for tries in range(1, 4):
+        await until(lambda n=tries: receiver.vision.seen.count(("acme/shop/till", HOUR_US)) == n)  # type: ignore[misc]
+        receiver.clock.advance(10)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    rows = await receiver.store.read(lambda db: db.execute("select state, failure from frame order by id").fetchall())
+    assert rows == [("failed", "worker_died: signal 11 (3 tries)"), ("analysed", None)]
+
+
+async def test_no_camera_starves_behind_a_busy_one(store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
+    receiver = Receiver(store, clock, vision)
+    for seq in range(1, 31):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "busy")
+    for seq in range(1, 6):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "quiet")
+    await receiver.start()
+    await until(lambda: len(vision.seen) == 35)
+    await receiver.stop()
+    quiet = [index for index, (camera, _) in enumerate(vision.seen) if camera.endswith("quiet")]
+    assert quiet[-1] < 12
+    for name in ("busy", "quiet"):
+        times = [time for camera, time in vision.seen if camera.endswith(name)]
+        assert times == sorted(times)
+
+
+async def test_one_camera_never_has_two_frames_under_way(store: Store, clock: ManualClock) -> None:
+    vision = ScriptedVision(slots=4)
+    receiver = Receiver(store, clock, vision)
+    await receiver.start()
+    for seq in range(1, 20):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US)
+    await until(lambda: len(vision.seen) == 19)
+    await receiver.stop()
+    assert vision.most_at_once == 1
+
+
+async def test_a_restart_goes_on_where_the_last_commit_left_off(
+    store: Store, clock: ManualClock, vision: ScriptedVision, tmp_path: Path
+) -> None:
+    first = Receiver(store, clock, vision)
+    await first.start()
+    for seq in range(1, 8):
+        await first.frame(seq, HOUR_US + seq * SECOND_US)
+    await until(lambda: len(vision.seen) == 7)
+    await first.stop()
+    store.close()
+    again = Store(tmp_path / "receiver")
+    second = Receiver(again, clock, vision)
+    await second.start()
+    for seq in range(8, 11):
+        await second.frame(seq, HOUR_US + seq * SECOND_US)
+    (batch,) = await batches(second, 1)
+    assert [frame["frameIndex"] for frame in batch["frameAnalyses"]] == list(range(10))  # type: ignore[attr-defined]
+    clock.advance(GAP_S)
+    await second.closed()
+    summary = (await second.messages(PATTERN_QUEUE))[-1]
+    assert summary["frames"] == {"analysed": 10, "failed": 0}
+    await second.stop()
+    again.close()
+
+
+async def test_two_engines_never_share_a_batch(receiver: Receiver) -> None:
+    def answer(request: object) -> object:
+        early = request.capture_us < HOUR_US + 5 * SECOND_US  # type: ignore[attr-defined]
+        return analysis(engine="llama" if early else "classic")
+
+    receiver.vision.answer = answer  # type: ignore[assignment]
+    for seq in range(10):
+        await receiver.frame(seq + 1, HOUR_US + seq * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 10)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    found = await receiver.messages(INTERACTION_QUEUE)
+    assert [(b["engine"]["name"], len(b["frameAnalyses"])) for b in found] == [("llama", 5), ("classic", 5)]  # type: ignore[index, arg-type]
