@@ -76,7 +76,7 @@ def _segment(jpeg: bytes, position: int) -> bytes:
     segment = jpeg[position : position + length]
     if len(segment) < max(length, 2):
         raise _truncated("it ends within a segment")
-    if length < 2:  # noqa: PLR2004 — the length counts its own two bytes
+    if length < 2:  # it counts its own two bytes
         raise _not_a_picture("a segment has no length")
     return segment
 
@@ -90,7 +90,7 @@ def _frame_size(segment: bytes) -> tuple[int, int]:
         raise _not_a_picture(f"its size is {width} x {height}")
     if width * height > MAX_PIXELS:
         raise _too_large(f"{width} x {height}; at most {MAX_PIXELS} pixels are taken")
-    if precision != 8 or components not in (1, 3):  # noqa: PLR2004 — 8 bits; grey or colour
+    if precision != 8 or components not in (1, 3):  # grey or colour
         raise CrowError(
             Kind.UNSUPPORTED, "picture_unsupported", f"a JPEG of {components} components of {precision} bits"
         )

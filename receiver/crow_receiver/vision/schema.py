@@ -13,9 +13,10 @@ SCHEMA_VERSION = 1
 MAX_PEOPLE = 8
 MAX_INTERACTIONS = 8
 MAX_DESCRIPTION_CHARS = 600
+MAX_SHORT_TEXT_CHARS = 60
 
 Share = Annotated[float, Field(ge=0, le=1)]
-ShortText = Annotated[str, Field(max_length=60)]
+ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT_CHARS)]
 
 
 class Role(StrEnum):
