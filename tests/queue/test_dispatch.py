@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conftest import ManualClock
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from crow_receiver.queue.dispatch import MAX_BACKOFF_S, PASS_ROWS, Backlog, Dispatcher, OutboxRow
 from crow_receiver.queue.embedded import EmbeddedQueue
@@ -215,3 +215,14 @@ async def test_gauges_tell_what_waits_in_outbox_and_queue(
     assert registry.get_sample_value("crow_receiver_queue_messages", {"queue": QUEUE, "state": "ready"}) == 1
     assert registry.get_sample_value("crow_receiver_queue_messages", {"queue": QUEUE, "state": "dead"}) == 0
     assert registry.get_sample_value("crow_receiver_queue_oldest_age_seconds", {"queue": QUEUE}) == 7
+
+
+def test_a_queue_that_cannot_be_read_leaves_the_other_metrics_standing(
+    queue: EmbeddedQueue, registry: CollectorRegistry
+) -> None:
+    registry.register(QueueCollector(queue))
+    Counter("crow_test_events", "Events", registry=registry).inc()
+    queue._connection.execute("drop table message")
+    text = generate_latest(registry).decode()
+    assert "crow_test_events_total 1.0" in text
+    assert "crow_receiver_queue_messages" not in text

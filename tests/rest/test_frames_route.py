@@ -218,7 +218,7 @@ async def test_an_endless_body_is_refused_while_it_streams(
 
     await post_raw(make_app(), http, media_type, receive, send)
     assert answers[0]["status"] == 413
-    assert json.loads(answers[1]["body"])["error"] == "request_entity_too_large"
+    assert json.loads(answers[1]["body"])["error"] == "body_too_large"
     assert taken <= MAX_BODY_BYTES + 2 * len(chunk)
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 
+import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from crow_receiver.queue.port import MessageState, OutputQueue
+from crow_shared.errors import CrowError
+
+log = structlog.get_logger()
 
 
 class QueueCollector(Collector):
@@ -20,9 +24,14 @@ class QueueCollector(Collector):
         yield _oldest_age()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The depths now."""
+        """The depths now; nothing while the queue cannot be read."""
         messages, oldest_age = _messages(), _oldest_age()
-        for depth in self._queue.depths():
+        try:
+            depths = self._queue.depths()
+        except CrowError as error:
+            log.warning("the queues' depths cannot be read", code=error.code, error=error.message)
+            return  # the other metrics are needed now more than ever
+        for depth in depths:
             for state in MessageState:
                 messages.add_metric([depth.queue, state], getattr(depth, state))
             oldest_age.add_metric([depth.queue], depth.oldest_age_s or 0)

@@ -36,6 +36,12 @@ _PLAIN = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "the receiver failed on this request; its log says why",
     HTTPStatus.SERVICE_UNAVAILABLE: "the receiver cannot do this now; try again later",
 }
+# The framework's own refusals; its phrases for them change between versions of Python.
+_FRAMEWORK_CODES = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large",
+}
 
 log = structlog.get_logger()
 
@@ -90,9 +96,8 @@ async def _invalid_request(_: Request, error: Exception) -> JSONResponse:
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     """The framework's own: an unknown route, a method that a route does not have, a body that is no multipart."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    code = "_".join(status.phrase.lower().replace("-", " ").split())
-    return problem(status, code, f"{request.method} {request.url.path}: {error.detail}", error.headers)
+    code = _FRAMEWORK_CODES.get(HTTPStatus(error.status_code), "bad_request")
+    return problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}", error.headers)
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:
