@@ -1,5 +1,50 @@
 .RECIPEPREFIX = >
-.PHONY: proto
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
 
-proto:  ## regenerates the committed stubs from proto/
-> uv run --no-sync python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto
+# uv is used where it is installed, else fetched into build/ (needs python3 with venv, nothing else).
+UV := $(shell command -v uv 2>/dev/null || echo build/uv/bin/uv)
+NEEDS_UV := $(if $(findstring build/uv,$(UV)),build/uv/bin/uv)
+RUN := $(UV) run --no-sync
+
+# llama-cpp-python comes as source: this leaves out what the Python package never loads.
+export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmake
+
+export DEMO_SECONDS ?= 60
+export DEMO_SOURCE ?=
+
+.PHONY: help demo test setup lint proto samples clean
+
+help: ## lists the targets
+> @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(NEEDS_UV) ## two simulated shop cameras through the whole line; DEMO_SECONDS=60, DEMO_SOURCE=clip.mp4
+> $(UV) sync --quiet --no-default-groups --inexact
+> $(RUN) python demo/demo.py
+
+test: setup ## everything: unit and contract tests, and the line end to end
+> $(RUN) pytest
+
+setup: $(NEEDS_UV) ## the development environment, llama-cpp-python included (compiles for some minutes, once)
+> $(UV) sync --quiet --extra llama
+
+lint: setup ## style, types, import contracts
+> $(RUN) ruff check
+> $(RUN) ruff format --check
+> $(RUN) mypy
+> $(RUN) lint-imports
+
+proto: ## regenerates the committed stubs in shared/crow from proto/
+> $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto
+
+samples: ## regenerates the sample settings in config/ from the code's defaults
+> $(RUN) crow-daemon check-config --sample > config/daemon.toml
+> $(RUN) crow-receiver check-config --sample > config/receiver.toml
+
+clean: ## removes what was built here
+> rm -rf build .venv
+
+build/uv/bin/uv:
+> @echo "uv is not installed; fetching it into build/uv"
+> @python3 -m venv build/uv || { echo "python3 with venv is needed (Debian: apt install python3-venv)"; exit 1; }
+> @build/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'

@@ -20,6 +20,7 @@ from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
 from crow_daemon.uplink.protocol import Identity
 from crow_shared.clock import Clock, SystemClock
+from crow_shared.errors import CrowError
 from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
 
 log = structlog.get_logger()
@@ -38,10 +39,12 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
         self._tasks = Tasks(self._stop)
-        self._registry = Registry(settings.state_path / "cameras.db")
+        registry_path = settings.state_path / "cameras.db"
+        self._registry = Registry(registry_path)
         self._spool_epoch = ""
         self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.max_bytes))
-        self._capture = CaptureSupervisor(self._registry, self._spool, self._clock)
+        # Its registry connection is its own, since it works in another thread.
+        self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
         self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool)
         self._started_us = self._clock.now_us()
 
@@ -79,17 +82,22 @@ class Daemon:
 
     async def _all_sent(self) -> None:
         # Polling, since what is waited for is the state of the disk.
-        while self._uplink.state == "connected" and await self._spool.call(lambda spool: spool.pending()):  # noqa: ASYNC110
+        while self._uplink.state == "connected" and await self._spool.call(lambda spool: bool(spool.pending())):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
     async def _report(self) -> None:
-        """Renews the status file and picks up changes of the registry."""
-        seen = self._registry.version()
+        """Renews the status file and follows the registry."""
+        announced = self._registry.version()
         while True:
-            if (now := self._registry.version()) != seen:
-                seen = now
+            try:
                 await asyncio.to_thread(self._capture.reconcile)
-                self._uplink.reannounce()
+                version_now = self._registry.version()
+            except CrowError as error:
+                log.warning("the camera registry cannot be read; cameras go on as they are", error=error.message)
+            else:
+                if version_now != announced:
+                    announced = version_now
+                    self._uplink.reannounce()
             await self._write_status()
             await asyncio.sleep(EVERY_S)
 

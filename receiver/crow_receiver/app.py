@@ -27,6 +27,7 @@ from crow_receiver.ingest.uploads import Uploads
 from crow_receiver.metrics import Metrics
 from crow_receiver.queue.dispatch import Dispatcher
 from crow_receiver.queue.embedded import EmbeddedQueue
+from crow_receiver.queue.metrics import QueueCollector
 from crow_receiver.rest.app import create_app
 from crow_receiver.retention import Retention
 from crow_receiver.session.directory import SessionDirectory
@@ -71,10 +72,13 @@ class Receiver:
         registry = CollectorRegistry()
         self._store = Store(settings.state_path)
         self._queue = EmbeddedQueue(settings.state_path / "queue.db", clock)
+        registry.register(QueueCollector(self._queue))
         self._dispatcher = Dispatcher(StoredOutbox(self._store), self._queue, clock, registry)
         choice = choose_engine(settings.vision, settings.models_path)
         log.info(choice.reason, engine=choice.engine)
-        self._vision = WorkerVision(choice.worker, settings.vision.workers, settings.vision.deadline_s)
+        self._vision = WorkerVision(
+            choice.worker, workers=settings.vision.workers, deadline_s=settings.vision.deadline_s
+        )
         frames_waiting = asyncio.Event()
         self._directory = SessionDirectory(
             self._store,

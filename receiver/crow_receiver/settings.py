@@ -57,6 +57,7 @@ class VisionSettings(Section):
         default="auto", description="auto: llama where Gemma weights and llama-cpp-python are installed, else classic"
     )
     model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
+    models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
     workers: int = Field(default=1, ge=1, le=64, description="worker processes, one frame each at a time")
     threads: int = Field(default=0, ge=0, le=256, description="threads per worker; 0: the machine's cores")
     gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all, where the build has one")
@@ -110,7 +111,7 @@ class ReceiverSettings(Section):
     @property
     def models_path(self) -> Path:
         """Where model files lie."""
-        return self.state_path / "models"
+        return Path(self.vision.models_dir) if self.vision.models_dir else self.state_path / "models"
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> ReceiverSettings:

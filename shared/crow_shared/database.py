@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
@@ -27,7 +27,7 @@ def open_database(path: Path, migrations: Migrations) -> sqlite3.Connection:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _make_private(path)
         with _locked(path.with_name(path.name + ".lock")):
             connection = connect(path)
             migrations.apply(Database(connection))
@@ -57,11 +57,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     connection.execute("begin immediate")
     try:
         yield connection
+        connection.execute("commit")
     except BaseException:
         if connection.in_transaction:  # SQLite itself has rolled back after some errors (disk full)
             connection.execute("rollback")
         raise
-    connection.execute("commit")
+
+
+def _make_private(path: Path) -> None:
+    """Makes an empty file that only its owner can read, or leaves the one that is there alone.
+
+    An existing database must not even be opened and closed: that drops the POSIX locks of every connection that this
+    process has to it, and the next process to close its own then deletes the WAL under them
+    (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @contextmanager

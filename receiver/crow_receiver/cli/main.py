@@ -2,46 +2,23 @@
 
 import asyncio
 import os
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-from crow_receiver import settings
+from crow_receiver.cli.context import Context
 from crow_receiver.cli.queue import queue
+from crow_receiver.cli.status import status
 from crow_receiver.models.cli import model
-from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.settings import ReceiverSettings
 from crow_receiver.vision.choose import choose_engine
 from crow_shared import log
 from crow_shared.cli import CrowGroup
-from crow_shared.clock import SystemClock
 from crow_shared.lifecycle import Notifier
 from crow_shared.settings import sample_toml
 
 DEFAULT_CONFIG = Path("/etc/crow-cctv/receiver.toml")
-
-
-class Context:
-    """What the commands share: the settings, read when first needed, the queues and the models' place."""
-
-    def __init__(self, config: Path | None) -> None:
-        self.config = config
-
-    @cached_property
-    def settings(self) -> ReceiverSettings:
-        """Raises CrowError when the settings are wrong."""
-        return settings.load(self.config)
-
-    def queue(self) -> EmbeddedQueue:
-        """The output queues. Raises CrowError when the state directory cannot be used."""
-        return EmbeddedQueue(self.settings.state_path / "queue.db", SystemClock())
-
-    @property
-    def models_dir(self) -> Path:
-        """Where model files lie."""
-        return self.settings.models_path
 
 
 @click.group(cls=CrowGroup)
@@ -60,6 +37,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
 main.add_command(queue)
 main.add_command(model)
+main.add_command(status)
 
 
 @main.command()

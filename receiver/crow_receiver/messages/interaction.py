@@ -86,7 +86,7 @@ class FrameAnalysis(Body):
 
 
 class InteractionBatch(Body):
-    """The whole body; `final` marks the last batch of its session, `late` frames that came after the session closed."""
+    """The whole body; `late` marks frames that came after their session had closed."""
 
     message_id: str
     schema_version: Literal[1]
@@ -99,14 +99,13 @@ class InteractionBatch(Body):
     batch_index: Count
     batch_start_timestamp: TimestampMs
     batch_end_timestamp: TimestampMs
-    final: bool
     late: bool
     engine: EngineNote
     frame_analyses: Annotated[list[FrameAnalysis], Field(min_length=1)]
 
 
 def interaction_batch(
-    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], *, final: bool, late: bool
+    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], *, late: bool
 ) -> InteractionBatch:
     """The batch of these frames (at least one, all of one engine), in the order of their capture."""
     ordered = sorted(frames, key=lambda frame: (frame.capture_us, frame.frame_index))
@@ -124,7 +123,6 @@ def interaction_batch(
         batch_index=batch_index,
         batch_start_timestamp=as_ms(ordered[0].capture_us),
         batch_end_timestamp=as_ms(ordered[-1].capture_us),
-        final=final,
         late=late,
         engine=_engine_of(ordered[0]),
         frame_analyses=[FrameAnalysis.of(frame) for frame in ordered],
@@ -141,7 +139,7 @@ def batch_has_room(facts: SessionFacts, frames: Sequence[AnalysedFrame], candida
         return True
     if _engine_of(frames[0]) != _engine_of(candidate):
         return False
-    batch = interaction_batch(facts, _LARGEST_INDEX, [*frames, candidate], final=False, late=False)
+    batch = interaction_batch(facts, _LARGEST_INDEX, [*frames, candidate], late=False)
     return len(batch.to_json()) <= MAX_MESSAGE_BYTES
 
 

@@ -77,7 +77,7 @@ def record(
         _record_outcome(tx.db, session_id, outcome, now_us)
     state = _state(tx.db, session_id)
     while state.batch_due(now_us, limits):
-        _write_batch(tx.db, session_id, limits, now_us, closing=False)
+        _write_batch(tx.db, session_id, limits, now_us)
         state = _state(tx.db, session_id)
     if state.changed_windows:
         _write_windows(tx.db, session_id, now_us, closing=False)
@@ -90,7 +90,7 @@ def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) ->
     if _state(tx.db, session_id).pending:
         return False
     while _state(tx.db, session_id).unbatched:
-        _write_batch(tx.db, session_id, limits, now_us, closing=True)
+        _write_batch(tx.db, session_id, limits, now_us)
     _write_windows(tx.db, session_id, now_us, closing=True)
     facts, closings, batches = _facts(tx.db, session_id)
     (ended_us,) = tx.db.execute("select last_capture_us from session where id = ?", (session_id,)).fetchone()
@@ -134,21 +134,20 @@ def _state(db: sqlite3.Connection, session_id: str) -> SessionState:
     return SessionState(pending, unbatched, oldest_us, len(_due_windows(db, session_id, closing=False)))
 
 
-def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int, *, closing: bool) -> None:
+def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int) -> None:
     facts, closings, batch_index = _facts(db, session_id)
     waiting = db.execute(
         """select frame.id, frame_index, capture_us, body from analysis join frame on frame.id = analysis.frame
            where analysis.session_id = ? and batch_index is null order by frame.id limit ?""",
-        (session_id, limits.frames + 1),
+        (session_id, limits.frames),
     ).fetchall()
     batch: list[AnalysedFrame] = []
-    for _, *row in waiting[: limits.frames]:
+    for _, *row in waiting:
         frame = _frame(*row)
         if not batch_has_room(facts, batch, frame):
             break
         batch.append(frame)
-    final = closing and len(batch) == len(waiting)
-    body = interaction_batch(facts, batch_index, batch, final=final, late=closings > 0)
+    body = interaction_batch(facts, batch_index, batch, late=closings > 0)
     _put(db, session_id, body, now_us)
     db.executemany(
         "update analysis set batch_index = ? where frame = ?",

@@ -1,0 +1,68 @@
+"""What the receiver holds, counted: `crow-receiver status`. Reads the databases; the receiver need not run."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crow_receiver.queue.port import OutputQueue
+from crow_receiver.store.migrations import migrations
+from crow_shared.database import open_database
+
+_CAMERAS = """
+    select organization_id || '/' || site_id || '/' || camera_id, name,
+        (select count(*) from frame where camera = c.id),
+        (select count(*) from frame where camera = c.id and state = 'pending'),
+        (select count(*) from frame where camera = c.id and state = 'analysed'),
+        (select count(*) from frame where camera = c.id and state = 'failed'),
+        (select coalesce(sum(to_seq - from_seq + 1), 0) from missing where camera = c.id),
+        (select count(*) from session where camera = c.id),
+        (select count(*) from session where camera = c.id and state = 'open'),
+        (select count(*) from analysis join frame on frame.id = analysis.frame
+            where frame.camera = c.id and batch_index is null)
+    from camera as c order by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOverview:
+    """Frames of one camera by what became of them; stored = waiting + analysed + failed.
+
+    `missing` are numbers that its daemon reported as lost or that were refused, `unbatched` analyses that no message
+    holds yet.
+    """
+
+    camera: str
+    name: str
+    stored: int
+    waiting: int
+    analysed: int
+    failed: int
+    missing: int
+    sessions: int
+    open_sessions: int
+    unbatched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything countable; `outbox` are messages committed and not yet on a queue."""
+
+    cameras: list[CameraOverview]
+    failures: dict[str, int]
+    outbox: int
+    queues: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in plain JSON values."""
+        return asdict(self)
+
+
+def overview(state_dir: Path, queue: OutputQueue) -> Overview:
+    """Counts what lies in `state_dir`. Raises CrowError when it cannot be read."""
+    db = open_database(state_dir / "receiver.db", migrations)
+    try:
+        cameras = [CameraOverview(*row) for row in db.execute(_CAMERAS)]
+        failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
+        (outbox,) = db.execute("select count(*) from outbox").fetchone()
+    finally:
+        db.close()
+    return Overview(cameras, failures, outbox, [asdict(depth) for depth in queue.depths()])
