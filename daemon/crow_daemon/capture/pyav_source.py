@@ -6,8 +6,8 @@ Invariants
 2. No text of libav's leaves this module: its exceptions hold the URL, and with it the password.
 3. A container is used by one thread. Closing it from another one crashes the process, so `stop` only raises a flag
    that is seen after each packet, and at the latest when the read times out.
-4. One packet that cannot be decoded is damage; `MAX_DAMAGED_PACKETS` in a row are a lost stream (a camera that changed
-   its codec gives errors for ever).
+4. A packet that cannot be decoded is damage; packets without a whole picture for long are a lost stream (a camera that
+   changed its codec gives errors for ever).
 """
 
 import threading
@@ -38,16 +38,18 @@ av.logging.set_level(None)  # its log lines hold passwords, and logging from dec
 READ_TIMEOUT_S = 4.0
 OPEN_TIMEOUT_S = 10.0
 PREFLIGHT_DEADLINE_S = 5.0
-MAX_DAMAGED_PACKETS = 50  # two seconds of a usual stream
+FIRST_PICTURE_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
+MIN_PATIENCE_S = 5.0  # later: this, or twice the longest distance of keyframes
 _CONTAINERS = "mov,matroska,avi,mpegts,flv,gif,h264,hevc"
 
 
 class PyavSource(ABC):
     """What live cameras and recordings have in common."""
 
-    def __init__(self, sample_interval_us: int) -> None:
+    def __init__(self, sample_interval_us: int, clock: Clock) -> None:
         """Not open yet."""
         self._policy = KeyframePolicy(sample_interval_us)
+        self._clock = clock
         self._stop = threading.Event()
         self._container: InputContainer | None = None
 
@@ -65,7 +67,7 @@ class PyavSource(ABC):
         """The pictures in order, until `stop`; None stands for one that came damaged. Raises CrowError."""
         assert self._container is not None, "open comes first"
         stream = self._container.streams.video[0]
-        damaged_in_a_row = 0
+        whole_s, patience_s = self._clock.monotonic_s(), FIRST_PICTURE_S
         for packet in self._packets(self._container, stream):
             try:
                 frames = self._decode(stream, packet)
@@ -73,14 +75,12 @@ class PyavSource(ABC):
                 frames = [None]
             for frame in frames:
                 if frame is None or frame.is_corrupt:
-                    damaged_in_a_row += 1
                     yield None
-                else:
-                    damaged_in_a_row = 0
-                    picture = self._picture(frame)
+                elif (picture := self._picture(frame)) is not None:
+                    whole_s, patience_s = self._clock.monotonic_s(), self._patience_s()
                     self._policy.decoded(picture.capture_us)
                     yield picture
-            if damaged_in_a_row >= MAX_DAMAGED_PACKETS:
+            if self._clock.monotonic_s() - whole_s > patience_s:
                 self._undecodable()
 
     @property
@@ -111,7 +111,8 @@ class PyavSource(ABC):
     def _describe(self, stream: VideoStream) -> StreamInfo: ...
 
     @abstractmethod
-    def _picture(self, frame: av.VideoFrame) -> PyavPicture: ...
+    def _picture(self, frame: av.VideoFrame) -> PyavPicture | None:
+        """The picture with its time; None while that cannot be told."""
 
     @abstractmethod
     def _where(self) -> str:
@@ -122,25 +123,34 @@ class PyavSource(ABC):
         """The packets have ended, regularly if without an error; raises CrowError when that is a failure."""
 
     @abstractmethod
+    def _waited(self, seconds: float) -> None:
+        """A packet was waited for so long; raises CrowError when that was too long."""
+
+    @abstractmethod
     def _undecodable(self) -> None:
         """Nothing could be decoded for long; raises CrowError when that is a failure."""
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+    def _patience_s(self) -> float:
+        return max(MIN_PATIENCE_S, 2 * (self._policy.longest_us or 0) / 1_000_000)
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> "Iterator[av.Packet[VideoStream]]":
         packets = container.demux(stream)
         while not self._stop.is_set():
+            began_s = self._clock.monotonic_s()
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 if not self._stop.is_set():
                     self._ended(error)
                 return
-            if packet is None:
+            if packet is None or self._stop.is_set():
                 return
-            if not packet.size and not self._stop.is_set():  # the end; it makes the decoder give what it still holds
+            if not packet.size:  # the end; this packet makes the decoder give what it still holds
                 self._ended(None)
+            self._waited(self._clock.monotonic_s() - began_s)
             yield packet
 
-    def _decode(self, stream: VideoStream, packet: av.Packet[VideoStream]) -> list[av.VideoFrame | None]:
+    def _decode(self, stream: VideoStream, packet: "av.Packet[VideoStream]") -> list[av.VideoFrame | None]:
         context = stream.codec_context
         before = self._policy.keyframes_alone
         how = self._policy.decide(is_key=packet.is_keyframe, stream_us=_stream_us(packet.pts, stream))
@@ -164,11 +174,11 @@ class RtspSource(PyavSource):
         self, address: RtspAddress, credentials: Credentials | None, sample_interval_us: int, clock: Clock
     ) -> None:
         """Not connected yet."""
-        super().__init__(sample_interval_us)
+        super().__init__(sample_interval_us, clock)
         self._address = address
         self._credentials = credentials
-        self._clock = clock
         self._capture_clock = CaptureClock()
+        self._timed = False
 
     @property
     def clock_jumps(self) -> int:
@@ -206,8 +216,11 @@ class RtspSource(PyavSource):
         fps = float(stream.guessed_rate) if stream.guessed_rate else None
         return StreamInfo(context.name, context.width, context.height, fps)
 
-    def _picture(self, frame: av.VideoFrame) -> PyavPicture:
+    def _picture(self, frame: av.VideoFrame) -> PyavPicture | None:
         assert self._container is not None
+        if frame.pts is None and not self._timed:  # the first picture of a stream has no timestamp
+            self._timed = True
+            return None
         zero_us = self._container.start_time_realtime
         if zero_us is not None and zero_us > 0:
             self._capture_clock.camera_clock(zero_us)
@@ -220,10 +233,17 @@ class RtspSource(PyavSource):
 
     def _ended(self, error: av.FFmpegError | None) -> None:
         if isinstance(error, (av.ExitError, av.TimeoutError)):
-            raise CrowError(
-                Kind.TIMEOUT, STREAM_STALLED, f"{self._where()} sent nothing for {READ_TIMEOUT_S:.0f} seconds"
-            ) from None
+            raise self._stalled() from None
         raise CrowError(Kind.UNAVAILABLE, "stream_lost", f"{self._where()} ended the stream") from None
+
+    def _waited(self, seconds: float) -> None:
+        # A read that times out gives the picture that the parser held back; the error would come with the next read,
+        # after the same time again.
+        if seconds >= READ_TIMEOUT_S:
+            raise self._stalled()
+
+    def _stalled(self) -> CrowError:
+        return CrowError(Kind.TIMEOUT, STREAM_STALLED, f"{self._where()} sent nothing for {READ_TIMEOUT_S:.0f} seconds")
 
     def _undecodable(self) -> None:
         raise CrowError(
@@ -234,9 +254,9 @@ class RtspSource(PyavSource):
 class RecordingSource(PyavSource):
     """A video file; read as fast as its frames are taken. One that is damaged half-way ends there."""
 
-    def __init__(self, recording: Recording, sample_interval_us: int) -> None:
+    def __init__(self, recording: Recording, sample_interval_us: int, clock: Clock) -> None:
         """Not open yet."""
-        super().__init__(sample_interval_us)
+        super().__init__(sample_interval_us, clock)
         self._recording = recording
         self._first_us: int | None = None
         self._last_us = 0
@@ -291,6 +311,9 @@ class RecordingSource(PyavSource):
     def _ended(self, error: av.FFmpegError | None) -> None:
         self._cut_short = error is not None
 
+    def _waited(self, seconds: float) -> None:
+        """A slow disk is waited for."""
+
     def _undecodable(self) -> None:
         """A recording is read on: reading it again would not help."""
 
@@ -301,7 +324,7 @@ def source_of(camera: Camera, credentials: Credentials | None, clock: Clock) -> 
         case RtspAddress() as address:
             return RtspSource(address, credentials, camera.sample_interval_us, clock)
         case Recording() as recording:
-            return RecordingSource(recording, camera.sample_interval_us)
+            return RecordingSource(recording, camera.sample_interval_us, clock)
 
 
 def _stream_us(pts: int | None, stream: VideoStream) -> int | None:

@@ -1,0 +1,110 @@
+"""What the tests of capture share: clips, a sink, waiting, and runners against a real RTSP server."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from crow_daemon.capture.pyav_source import source_of
+from crow_daemon.capture.runner import CameraRunner
+from crow_daemon.registry.camera import Camera, RtspAddress, Transport
+from crow_daemon.registry.secret import Credentials, Secret
+from crow_daemon.registry.url import CameraUrl
+from crow_shared.clock import SystemClock
+from crow_shared.frame import Frame
+
+USER = "shop"
+CANARY = "c@n:a/ry%40 pass?"  # every character that a URL gives a meaning to
+LOGIN = Credentials(USER, Secret(CANARY))
+WAIT_S = 25.0
+
+
+class CollectingSink:
+    """Keeps the frames and lets a test wait for them; refuses while told to."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.refusing = False
+        self._changed = threading.Condition()
+
+    def offer(self, frame: Frame) -> bool:
+        if self.refusing:
+            return False
+        with self._changed:
+            self.frames.append(frame)
+            self._changed.notify_all()
+        return True
+
+    def wait_for(self, count: int) -> list[Frame]:
+        with self._changed:
+            came = self._changed.wait_for(lambda: len(self.frames) >= count, WAIT_S)
+            assert came, f"only {len(self.frames)} frames came"
+            return list(self.frames)
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Waits for a state that has no event to wait for."""
+    ends_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < ends_s, f"never came true: {what}"
+        time.sleep(0.01)
+
+
+def write_clip(
+    path: Path, codec: str, *, seconds: float = 4, gop_s: float = 0.5, fps: int = 10, moving: bool = True
+) -> Path:
+    """A square that moves over a grey ground, 320x240."""
+    encoder = {"h264": "libx264", "hevc": "libx265"}.get(codec, codec)
+    options = {"preset": "ultrafast", "tune": "zerolatency"} if encoder.startswith("lib") else {}
+    if encoder == "libx265":
+        options["x265-params"] = "log-level=none:pools=1"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(encoder, rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.codec_context.gop_size = max(1, round(gop_s * fps))
+        for number in range(round(seconds * fps)):
+            picture = np.full((240, 320, 3), 90, np.uint8)
+            left = number * 7 % 280
+            if moving:
+                picture[60:100, left : left + 40] = (40, 200, 220)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return path
+
+
+def rtsp_camera(url: str, *, transport: Transport = Transport.TCP, **fields: Any) -> Camera:
+    """A camera that is sampled five times a second."""
+    address = RtspAddress(CameraUrl.parse(url), USER, transport)
+    return Camera(**{"id": "till", "name": "Till", "source": address, "sample_interval_ms": 200} | fields)
+
+
+class RunningCamera:
+    """A runner with real parts and short waits between attempts, stopped at the end of the `with`."""
+
+    def __init__(self, camera: Camera, sink: CollectingSink, login: Credentials | None = LOGIN) -> None:
+        clock = SystemClock()
+        self.runner = CameraRunner(
+            camera, lambda: source_of(camera, login, clock), sink, clock, reconnect_s=(0.05, 0.2)
+        )
+
+    def __enter__(self) -> CameraRunner:
+        self.runner.start()
+        return self.runner
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.stop()
+        assert self.runner.join(WAIT_S), "the capture thread did not end"
+
+
+def assert_balanced(runner: CameraRunner, sink: CollectingSink) -> None:
+    """The ledger's invariants, checked against what really arrived; the runner is stopped."""
+    counters = runner.snapshot().counters
+    assert counters.expected == counters.sampled + sum(counters.missed.values())
+    assert counters.sampled == counters.offered + sum(counters.gated.values()) + sum(counters.dropped.values())
+    assert counters.offered == len(sink.frames)
