@@ -15,7 +15,7 @@ DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 MAX_URL_CHARACTERS = 2048
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_HOST = re.compile(r"[0-9a-zA-Z._-]{1,253}|[0-9a-fA-F:.]{2,45}(?:%[0-9a-zA-Z._-]{1,32})?")
+_HOST = re.compile(r"[0-9a-zA-Z._-]{1,253}|[0-9a-fA-F:.]{2,45}")
 _SECRET_IN_PATH = re.compile(r"((?:password|passwd|pwd|pass)=)[^&/?]*", re.IGNORECASE)
 
 
