@@ -10,10 +10,18 @@ from collections import Counter, OrderedDict
 from crow_receiver.vision.decode import decode_jpeg
 from crow_receiver.vision.motion import Region, Scenery
 from crow_receiver.vision.port import VisionRequest
-from crow_receiver.vision.schema import Action, Activity, Movement, Person, ProductInteraction, Role, Scene
+from crow_receiver.vision.schema import (
+    UNKNOWN_ZONE,
+    Action,
+    Activity,
+    Movement,
+    Person,
+    ProductInteraction,
+    Role,
+    Scene,
+)
 
 MAX_CAMERAS = 128  # about 0.7 MB each
-UNKNOWN_ZONE = "unknown"
 _CONFIDENCE_MOVING = 0.3  # what moves and is upright is often a person
 _CONFIDENCE_OTHER = 0.2
 _MOST_PLACES_CHARS = 300  # the zones' names are not ours; the description has to fit its bound

@@ -14,6 +14,7 @@ MAX_PEOPLE = 8
 MAX_INTERACTIONS = 8
 MAX_DESCRIPTION_CHARS = 600
 MAX_SHORT_TEXT_CHARS = 60
+UNKNOWN_ZONE = "unknown"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT_CHARS)]
@@ -105,8 +106,8 @@ class Scene(_Strict):
 class Provenance(_Strict):
     """Which engine said so, and with what.
 
-    `model` is a file's name, or None for an engine without weights; `limits` lists in plain words what this engine
-    cannot tell. `duration_ms` is the engine's own time for the frame.
+    `model` is its name in the model store, or None for an engine without weights; `limits` lists in plain words what
+    this engine cannot tell. `duration_ms` is the engine's own time for the frame.
     """
 
     engine: ShortText

@@ -25,15 +25,17 @@ class _Message(BaseModel):
 
 
 class WorkerConfig(_Message):
-    """Which engine a worker runs, and on what; the paths and the checksum are for `llama` alone.
+    """Which engine a worker runs, and on what; the model's name, paths and checksums are for `llama` alone.
 
     `threads` 0 means the machine's cores, `gpu_layers` -1 all layers where the build of llama.cpp has a GPU backend.
     """
 
     engine: Literal["llama", "classic"]
+    model: str = ""
     model_path: str = ""
-    mmproj_path: str = ""
     model_sha256: str = ""
+    mmproj_path: str = ""
+    mmproj_sha256: str = ""
     threads: int = 0
     gpu_layers: int = -1
 
