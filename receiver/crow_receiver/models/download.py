@@ -4,13 +4,14 @@ Invariants
 1. Bytes arrive in `<target>.part`. The target appears by a rename, after the whole file had its SHA-256.
 2. A part is resumed from wherever it ends, whichever server it came from: its checksum is pinned, so that no ETag has
    to say whether the rest belongs to it. A part that turns out wrong is removed.
-3. A try that brought the part further is followed by another one; tries that did not are counted and end the download.
+3. A try that brought the part further is followed by others; several in a row that did not end the download. Without
+   any progress the first failure does: then there is most likely no network.
 """
 
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ from crow_receiver.models.store import FileNote, Progress, chunks, disk_errors, 
 from crow_shared.errors import CrowError, Kind
 from crow_shared.log import redacted
 
-PAUSES_S = (1.0, 3.0, 10.0)  # before the tries that follow one without progress
+PAUSES_S = (1.0, 3.0, 10.0, 30.0)  # before the tries that follow some progress
 TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _OK, _PARTIAL, _BAD_RANGE = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
 _LOGIN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
@@ -47,7 +48,8 @@ def download(
     NOT_FOUND and UNAUTHENTICATED as the server says, CORRUPT when the bytes are not the ones that `note` pins.
     """
     with _Part(part_of(target), note, progress) as part:
-        furthest_bytes, pauses = part.size_bytes, iter(pauses_s)
+        furthest_bytes = part.size_bytes
+        pauses: Iterator[float] = iter(())
         while part.size_bytes < note.size_bytes:
             try:
                 _fetch_rest(client, url, part)

@@ -35,7 +35,7 @@ def pull(
         files = {directory / MODEL_FILE: entry.model, directory / MMPROJ_FILE: entry.mmproj}
         missing = {target: file for target, file in files.items() if not _in_place(target, file, progress)}
         _check_space(directory, missing)
-        for target, file in missing.items():
+        for target, file in list(missing.items()):
             url = file.url.replace(ORIGIN, mirror.rstrip("/"), 1) if mirror else file.url
             try:
                 download(client, url, target, file, progress, pauses_s)
@@ -43,6 +43,7 @@ def pull(
                 if not error.retryable:
                     raise
                 raise CrowError(error.kind, error.code, f"{error.message}\n{_by_hand(name, missing)}") from None
+            del missing[target]
         return store.install(name, entry.manifest)
 
 
