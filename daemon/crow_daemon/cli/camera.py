@@ -43,7 +43,11 @@ def _sampling_options(command: Command) -> Command:
         (
             click.option("--name", help="How people call it; free text. Default: the id."),
             click.option("--fps", type=click.FloatRange(1 / 3600, 30), help="Samples per second. Default: 1."),
-            click.option("--gate", type=click.Choice(GateMode), help="Which samples are sent: all (off), or changed."),
+            click.option(
+                "--gate",
+                type=click.Choice([mode.value for mode in GateMode]),
+                help="Which samples are sent: all (off), or changed.",
+            ),
             click.option("--heartbeat", "heartbeat_s", type=int, help="Seconds after which a gate sends anyway. [60]"),
             click.option("--jpeg-long-side", type=int, help="Pixels of the longer side of what is sent. [896]"),
             click.option("--jpeg-quality", type=int, help="30 to 100. [85]"),
@@ -60,7 +64,11 @@ def _source_options(command: Command) -> Command:
             click.option("--username", help="Asked for a password when typed at a terminal."),
             click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
             click.option("--password-file", type=click.Path(path_type=Path, dir_okay=False), help="… or from a file."),
-            click.option("--transport", type=click.Choice(Transport), help="What RTP travels over. [tcp]"),
+            click.option(
+                "--transport",
+                type=click.Choice([transport.value for transport in Transport]),
+                help="What RTP travels over. [tcp]",
+            ),
             click.option("--file", "path", type=click.Path(path_type=Path), help="A recording instead of a camera."),
             click.option("--recorded-at", help="When the recording began: 2026-11-22T09:00:00+01:00."),
         )
@@ -188,10 +196,11 @@ def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None
         if snapshot is not None:
             _write(snapshot, seen.snapshot_jpeg)
     except CrowError as error:
-        if not as_json:
-            raise
-        click.echo(json.dumps({"ok": False, "code": error.code, "message": error.message}, indent=2))
-        raise SystemExit(1) from None
+        if as_json:
+            click.echo(json.dumps({"ok": False, "code": error.code, "message": error.message}, indent=2))
+        else:
+            click.echo(f"failed: {error.message}", err=True)
+        raise SystemExit(1) from None  # whatever its kind: the question was whether the camera works
     if as_json:
         click.echo(json.dumps({"ok": True, **probe_json(seen)}, indent=2))
     else:
@@ -211,7 +220,8 @@ def _to_test(context: CameraContext, camera_id: str | None, given: dict[str, Any
 
 
 def _sampling(given: dict[str, Any]) -> dict[str, Any]:
-    found = {key: given[key] for key in ("gate", "heartbeat_s", "jpeg_long_side", "jpeg_quality")}
+    found = {key: given[key] for key in ("heartbeat_s", "jpeg_long_side", "jpeg_quality")}
+    found["gate"] = None if given["gate"] is None else GateMode(given["gate"])
     found["sample_interval_ms"] = None if given["fps"] is None else round(1000 / given["fps"])
     return {key: value for key, value in found.items() if value is not None}
 
@@ -227,7 +237,7 @@ def _new_source(given: dict[str, Any], *, recorded_at_needed: bool = True) -> Rt
     _refuse(given, "a camera", "recorded_at")
     if given["username"] is None:
         _refuse(given, "a camera without --username", "password_stdin", "password_file")
-    return RtspAddress(CameraUrl.parse(given["url"]), given["username"], given["transport"] or Transport.TCP)
+    return RtspAddress(CameraUrl.parse(given["url"]), given["username"], Transport(given["transport"] or Transport.TCP))
 
 
 def _changed_source(
@@ -245,7 +255,7 @@ def _changed_source(
             username = None if no_login else given["username"] or before.username
             if username is None:
                 _refuse(given, "a camera without --username", "password_stdin", "password_file")
-            return RtspAddress(url, username, given["transport"] or before.transport)
+            return RtspAddress(url, username, Transport(given["transport"] or before.transport))
 
 
 def _refuse(given: dict[str, Any], what: str, *options: str) -> None:

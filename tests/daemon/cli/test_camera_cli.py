@@ -1,0 +1,207 @@
+"""`crow-daemon camera`, as an operator uses it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import pytest
+from camera_rig import CANARY, USER, write_clip
+from click.testing import CliRunner, Result
+
+from crow_daemon.cli.camera import camera
+from crow_daemon.registry.registry import Registry
+from crow_shared.cli import CrowGroup
+from crow_sim.rtsp.faults import Faults
+from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
+
+URL = "rtsp://192.168.1.64/stream1"
+
+
+@dataclass
+class Shell:
+    """Runs commands against one registry."""
+
+    path: Path
+
+    def registry(self) -> Registry:
+        return Registry(self.path)
+
+    def __call__(self, *words: str, stdin: str | None = None) -> Result:
+        group = CrowGroup(commands=[camera])
+        return CliRunner().invoke(group, ["camera", *words], input=stdin, obj=self)
+
+    def ok(self, *words: str, stdin: str | None = None) -> str:
+        result = self(*words, stdin=stdin)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def shown(self, camera_id: str) -> dict[str, Any]:
+        return json.loads(self.ok("show", camera_id, "--json"))
+
+
+@pytest.fixture
+def crow(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "cameras.db")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("cli") / "clip.mp4", "h264", gop_s=1)
+
+
+@pytest.fixture
+def server(clip: Path) -> Iterator[RtspServer]:
+    with ThreadedRtspServer(RtspServer({"till": clip}, user=USER, password=CANARY)) as server:
+        yield server
+
+
+def test_a_camera_is_added_listed_changed_and_removed(crow: Shell) -> None:
+    crow.ok("add", "till", "--url", URL, "--name", 'The "big" till / 1', "--fps", "2", "--gate", "activity")
+    assert crow.shown("till") | {"name": 'The "big" till / 1', "sample_interval_ms": 500} == crow.shown("till")
+    crow.ok("edit", "till", "--fps", "0.5", "--transport", "udp")
+    assert (crow.shown("till")["sample_interval_ms"], crow.shown("till")["transport"]) == (2000, "udp")
+    assert crow.shown("till")["gate"] == "activity"
+    crow.ok("disable", "till")
+    assert [one["enabled"] for one in json.loads(crow.ok("list", "--json"))] == [False]
+    crow.ok("enable", "till")
+    assert "till" in crow.ok("list")
+    crow.ok("remove", "till")
+    assert json.loads(crow.ok("list", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///etc/passwd", "rtsp:// or rtsps://"),
+        ("http://192.168.1.64/video", "rtsp:// or rtsps://"),
+        ("concat:a|b", "rtsp:// or rtsps://"),
+        (f"rtsp://shop:{'s3cret'}@192.168.1.64/1", "--password-stdin"),
+        ("rtsp://192.168.1.64:99999/", "no usable camera URL"),
+    ],
+)
+@pytest.mark.parametrize("command", [("add", "till"), ("test",)])
+def test_a_bad_url_is_refused_in_one_line_with_exit_code_2(
+    command: tuple[str, ...], url: str, words: str, crow: Shell
+) -> None:
+    result = crow(*command, "--url", url)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "Till", "--url", URL),
+        ("add", "till"),
+        ("add", "till", "--url", URL, "--file", "x.mp4"),
+        ("add", "till", "--url", URL, "--name", "a\nb"),
+        ("add", "till", "--url", URL, "--fps", "31"),
+        ("add", "till", "--url", URL, "--password-stdin"),
+        ("add", "till", "--url", URL, "--recorded-at", "2026-01-01T00:00:00Z"),
+        ("add", "till", "--file", "/no/such/file.mp4", "--recorded-at", "2026-01-01T00:00:00Z"),
+        ("show", "none"),
+        ("remove", "none"),
+        ("test",),
+        ("test", "none"),
+    ],
+)
+def test_bad_input_has_exit_code_2(words: tuple[str, ...], crow: Shell) -> None:
+    result = crow(*words)
+    assert result.exit_code == 2, result.output
+    assert crow.ok("list", "--json").strip() == "[]"
+
+
+def test_an_id_that_is_taken_is_refused(crow: Shell) -> None:
+    crow.ok("add", "till", "--url", URL)
+    assert crow("add", "till", "--url", URL).exit_code == 2
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("way", ["stdin", "file"])
+def test_a_password_comes_by_stdin_or_file_and_is_never_shown(
+    way: str, ending: str, crow: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes((CANARY + ending).encode())
+    how = ["--password-stdin"] if way == "stdin" else ["--password-file", str(file)]
+    output = crow.ok("add", "till", "--url", URL, "--username", USER, *how, stdin=CANARY + ending)
+    credentials = crow.registry().credentials("till")
+    assert credentials is not None
+    assert credentials.password.reveal() == CANARY
+    output += crow.ok("show", "till") + crow.ok("show", "till", "--json") + crow.ok("list") + crow.ok("list", "--json")
+    assert CANARY not in output
+    assert crow.shown("till")["password"] == "set"
+    crow.ok("edit", "till", "--no-login")
+    assert (crow.shown("till")["username"], crow.shown("till")["password"]) == (None, "not set")
+
+
+@pytest.mark.parametrize("password", ["a\nb", "x" * 300, "tab\there"])
+def test_a_password_that_cannot_be_one_is_refused_and_not_repeated(password: str, crow: Shell) -> None:
+    result = crow("add", "till", "--url", URL, "--username", USER, "--password-stdin", stdin=password)
+    assert result.exit_code == 2
+    assert password not in result.output
+
+
+def test_a_recording_needs_its_time_with_a_zone(crow: Shell, clip: Path) -> None:
+    assert crow("add", "monday", "--file", str(clip)).exit_code == 2
+    assert crow("add", "monday", "--file", str(clip), "--recorded-at", "2026-11-22T09:00:00").exit_code == 2
+    crow.ok("add", "monday", "--file", str(clip), "--recorded-at", "2026-11-22T09:00:00+01:00")
+    shown = crow.shown("monday")
+    assert (shown["kind"], shown["recorded_at"]) == ("file", "2026-11-22T08:00:00+00:00")
+    crow.ok("edit", "monday", "--recorded-at", "2026-11-22T10:00:00+01:00")
+    assert crow.shown("monday")["recorded_at"] == "2026-11-22T09:00:00+00:00"
+    assert crow("edit", "monday", "--username", "x").exit_code == 2
+
+
+def test_a_working_camera_is_measured_and_a_picture_written(crow: Shell, server: RtspServer, tmp_path: Path) -> None:
+    picture = tmp_path / "out.jpg"
+    crow.ok("add", "till", "--url", server.url("till"), "--username", USER, "--password-stdin", stdin=CANARY)
+    seen = json.loads(crow.ok("test", "till", "--json", "--snapshot", str(picture)))
+    assert (seen["ok"], seen["codec"], seen["width"], seen["height"]) == (True, "h264", 320, 240)
+    assert seen["fps"] == pytest.approx(10, abs=0.5)
+    assert seen["keyframe_interval_ms"] == pytest.approx(1000, abs=20)
+    assert 0 < seen["first_picture_ms"] < 5000
+    assert cv2.imread(str(picture)).shape == (240, 320, 3)
+
+
+def test_a_camera_is_tried_before_it_is_added(crow: Shell, server: RtspServer) -> None:
+    output = crow.ok("test", "--url", server.url("till"), "--username", USER, "--password-stdin", stdin=CANARY)
+    assert output.startswith("ok: h264, 320x240")
+    assert json.loads(crow.ok("list", "--json")) == []
+
+
+def test_a_recording_is_tried_without_its_time(crow: Shell, clip: Path) -> None:
+    assert json.loads(crow.ok("test", "--file", str(clip), "--json"))["fps"] == pytest.approx(10, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("faults", "code"),
+    [
+        (Faults(refuse_auth=True), "auth_failed"),
+        (Faults(redirect_to="rtsp://192.0.2.1/x"), "redirect_refused"),
+        (Faults(endless_headers=True), "answer_too_large"),
+    ],
+)
+def test_a_camera_that_fails_says_why_with_exit_code_1(
+    faults: Faults, code: str, crow: Shell, server: RtspServer
+) -> None:
+    server.set_faults("till", faults)
+    words = ("test", "--url", server.url("till"), "--username", USER, "--password-stdin")
+    plain, as_json = crow(*words, stdin=CANARY), crow(*words, "--json", stdin=CANARY)
+    assert (plain.exit_code, as_json.exit_code) == (1, 1)
+    assert plain.stderr.count("\n") == 1
+    assert json.loads(as_json.stdout)["code"] == code
+    assert CANARY not in plain.output + as_json.output
+
+
+def test_every_command_and_option_has_help() -> None:
+    assert isinstance(camera, click.Group)
+    for command in camera.commands.values():
+        assert command.help
+        assert not [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
