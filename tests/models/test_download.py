@@ -188,6 +188,8 @@ def test_a_pull_that_breaks_off_installs_nothing_and_the_next_one_fetches_only_t
     with pytest.raises(CrowError) as raised:
         pull_test(store, server)
     assert raised.value.kind is Kind.UNAVAILABLE
+    assert ENTRY.mmproj.sha256 in raised.value.message
+    assert ENTRY.model.sha256 not in raised.value.message
     assert store.find("gemma-test") is None
     pull_test(store, server)
     assert server.asked[-1] == ("/mmproj", "bytes=100000-")
