@@ -36,7 +36,7 @@ from crow_shared.frame import TimeSource
 av.logging.set_level(None)  # its log lines hold passwords, and logging from decoder threads can deadlock
 
 READ_TIMEOUT_S = 4.0
-OPEN_TIMEOUT_S = 10.0
+OPEN_TIMEOUT_S = 8.0
 PREFLIGHT_DEADLINE_S = 5.0
 FIRST_PICTURE_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
 MIN_PATIENCE_S = 5.0  # later: this, or twice the longest distance of keyframes

@@ -21,7 +21,7 @@ from crow_daemon.capture.sampler import Sampler
 from crow_daemon.capture.source import FrameSink, Picture, Source, StreamInfo
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState
 from crow_daemon.gate.activity import ActivityGate
-from crow_daemon.gate.gate import LUMA_WIDTH, Gate, GateReason, Luma
+from crow_daemon.gate.gate import LUMA_WIDTH, Gate, Luma
 from crow_daemon.registry.camera import Camera, GateMode, Recording
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
@@ -141,7 +141,7 @@ class CameraRunner:
             if self._gate is not None:
                 luma = picture.luma(*fitted(picture.width, picture.height, LUMA_WIDTH))
                 held = self._gate.judge(luma, picture.capture_us)
-                if isinstance(held, GateReason):
+                if held is not None:
                     self._monitor.gated(held)
                     return
             frame = self._frame(picture)

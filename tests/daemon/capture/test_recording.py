@@ -116,3 +116,11 @@ def test_a_file_name_that_looks_like_a_url_is_a_file_name(tmp_path: Path, sink: 
     with RunningCamera(recording(path), sink, None) as runner:
         eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
     assert sink.frames
+
+
+def test_real_footage_is_read_to_its_end(clips: Path, sink: CollectingSink) -> None:
+    with RunningCamera(recording(clips / "vtest.avi", interval_ms=1000), sink, None) as runner:
+        eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
+    assert runner.snapshot().counters.missed == {}
+    assert len(sink.frames) > 60
+    assert_balanced(runner, sink)
