@@ -100,6 +100,7 @@ class Receiver:
             internal_key=settings.gateway.internal_key.get_secret_value() or None,
             clock=clock,
             registry=registry,
+            gateway_url=settings.gateway.url or None,
         )
         self._health = health.aio.HealthServicer()
         self._ready = False

@@ -127,6 +127,14 @@ class ReceiverService(Service):
         """The base of the HTTP routes."""
         return f"http://127.0.0.1:{self.events('receiver ready')[-1]['rest_port']}"
 
+    def consume(self, queue: str) -> list[dict[str, Any]]:
+        """Takes every message that is ready, acknowledges it and returns the bodies, as a consumer does."""
+        bodies: list[dict[str, Any]] = []
+        while pulled := self.json("queue", "pull", queue, "--limit", "100"):
+            self.run("queue", "ack", queue, *(message["leaseId"] for message in pulled))
+            bodies += [message["body"] for message in pulled]
+        return bodies
+
 
 class DaemonService(Service):
     """A daemon that delivers to the given receiver."""

@@ -25,9 +25,18 @@ def create_app(
     internal_key: str | None,
     clock: Clock,
     registry: CollectorRegistry,
+    gateway_url: str | None = None,
 ) -> FastAPI:
-    """The ASGI application. Without an internal key everything under /api answers 503."""
-    app = FastAPI(title="crow-cctv receiver", summary="Frames and sessions in, analysed batches out", redoc_url=None)
+    """The ASGI application. Without an internal key everything under /api answers 503.
+
+    `gateway_url` is where clients reach the routes from outside: the OpenAPI document names it as the server.
+    """
+    app = FastAPI(
+        title="crow-cctv receiver",
+        summary="Frames and sessions in, analysed batches out",
+        redoc_url=None,
+        servers=[{"url": gateway_url}] if gateway_url else None,
+    )
     install(app)
     api = APIRouter(
         prefix=PREFIX,
