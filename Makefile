@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo test setup lint proto samples clean
+.PHONY: help demo bench-line test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -33,6 +33,9 @@ lint: setup ## style, types, import contracts
 > $(RUN) ruff format --check
 > $(RUN) mypy
 > $(RUN) lint-imports
+
+bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
+> $(RUN) python bench/whole_line.py
 
 proto: ## regenerates the committed stubs in shared/crow from proto/
 > $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 from line_parts import PASSWORD, QUICK_SESSIONS, USER
 
+from crow_sim.gemma import write_small_gemma3
 from crow_sim.line import DaemonService, ReceiverService
 from crow_sim.rtsp.faults import Faults
 from crow_sim.rtsp.server import RtspServer
@@ -198,3 +200,23 @@ def test_a_recording_is_read_with_its_own_times(clip: Path, receiver: ReceiverSe
         "local.shop.monday.20260302T090000000Z",
     }
     assert daemon.stop() == 0
+
+
+@pytest.mark.llama
+def test_gemma_describes_frames_through_the_whole_line(cameras: RtspServer, tmp_path: Path) -> None:
+    """The real llama.cpp path with a small, structurally real Gemma-3; its weights are random, so only form counts."""
+    pytest.importorskip("llama_cpp")
+    text, mmproj = write_small_gemma3(tmp_path)
+    receiver = ReceiverService(tmp_path / "receiver", QUICK_SESSIONS | {"CROW_RECEIVER_VISION__ENGINE": "llama"})
+    receiver.run("model", "add", "small", "--model", str(text), "--mmproj", str(mmproj))
+    with receiver, DaemonService(tmp_path / "daemon", receiver.grpc_address) as daemon:
+        daemon.add_rtsp("till", cameras.url("till"), USER, PASSWORD, "--fps", "1")
+        until(lambda: analysed(receiver, "till") >= 2, timeout_s=90)
+        assert daemon.stop() == 0
+        until(lambda: closed(receiver), timeout_s=60)
+        bodies = receiver.consume("crow-interaction-queue")
+        assert receiver.stop() == 0
+    for body in bodies:
+        assert (body["engine"]["name"], body["engine"]["model"]) == ("llama", "small")
+        assert body["engine"]["modelSha256"] == sha256(text.read_bytes()).hexdigest()
+        assert all(frame["description"] for frame in body["frameAnalyses"])
