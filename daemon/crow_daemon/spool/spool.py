@@ -94,6 +94,11 @@ class Spool:
         """Bytes of the pictures that wait here."""
         return self._bytes
 
+    @property
+    def half_full(self) -> bool:
+        """Whether more than half of the bound is used; may be asked from any thread."""
+        return self._bytes > self._max_bytes // 2
+
     def append(self, frames: Sequence[Frame]) -> list[Frame]:
         """Numbers and stores frames; they are durable on return. Lets the oldest go when there is no room.
 

@@ -19,7 +19,7 @@ import structlog
 
 from crow_daemon.spool.spool import Spool
 from crow_shared.errors import CrowError
-from crow_shared.frame import Frame
+from crow_shared.frame import Frame, TimeSource
 
 log = structlog.get_logger()
 
@@ -56,7 +56,14 @@ class SpoolThread:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, self._spool)
 
     def offer(self, frame: Frame) -> bool:
-        """Takes a fresh frame from any thread; False when too many wait already."""
+        """Takes a fresh frame from any thread; False when too many wait already.
+
+        A recording's frame is not taken while the spool is half full, either: a recording can be read later, and must
+        not push out what live cameras saw.
+        """
+        assert self._spool is not None, "started"
+        if frame.time_source is TimeSource.RECORDING and self._spool.half_full:
+            return False
         with self._lock:
             if len(self._waiting) >= MAX_WAITING_FRAMES:
                 return False

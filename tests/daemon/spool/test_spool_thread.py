@@ -1,0 +1,76 @@
+"""The hand-over of fresh frames into the spool."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from crow_daemon.spool.spool import Spool
+from crow_daemon.spool.thread import MAX_WAITING_FRAMES, SpoolThread
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Frame, TimeSource
+
+
+def frame(size: int = 100, source: TimeSource = TimeSource.ARRIVAL) -> Frame:
+    return Frame.of_picture("till", 1, source, 4, 3, bytes(size))
+
+
+@pytest.fixture
+async def thread(tmp_path: Path) -> AsyncIterator[SpoolThread]:
+    made = SpoolThread(lambda: Spool(tmp_path, max_bytes=1 << 20))
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def written(thread: SpoolThread) -> None:
+    thread.finish()
+    await asyncio.wait_for(thread.write_offered(), 10)
+
+
+async def test_what_was_offered_before_the_end_is_stored(thread: SpoolThread) -> None:
+    assert all(thread.offer(frame()) for _ in range(100))
+    await written(thread)
+    assert await thread.call(lambda spool: spool.pending()) == {"till": 100}
+
+
+async def test_memory_stays_bounded_while_the_disk_is_slow(thread: SpoolThread) -> None:
+    taken = [thread.offer(frame()) for _ in range(MAX_WAITING_FRAMES + 5)]
+    assert taken == [True] * MAX_WAITING_FRAMES + [False] * 5
+    await written(thread)
+
+
+async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_does_not(thread: SpoolThread) -> None:
+    thread.offer(frame(600_000))
+    await written(thread)
+    assert not thread.offer(frame(source=TimeSource.RECORDING))
+    assert thread.offer(frame())
+    await thread.call(lambda spool: spool.release("till", 1))
+    assert thread.offer(frame(source=TimeSource.RECORDING))
+
+
+async def test_a_disk_that_refuses_costs_no_frame(thread: SpoolThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = 2
+
+    def append(spool: Spool, frames: list[Frame]) -> list[Frame]:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise CrowError(Kind.UNAVAILABLE, "store_unavailable", "No space left on device")
+        return real(spool, frames)
+
+    real = Spool.append
+    monkeypatch.setattr(Spool, "append", append)
+    monkeypatch.setattr("crow_daemon.spool.thread.RETRY_S", 0.01)
+    for _ in range(3):
+        thread.offer(frame())
+    writing = asyncio.create_task(thread.write_offered())
+    async with asyncio.timeout(10):
+        while thread.trouble is None:
+            await asyncio.sleep(0)
+    assert thread.trouble == "No space left on device"
+    thread.finish()
+    await asyncio.wait_for(writing, 10)
+    assert thread.trouble is None
+    assert await thread.call(lambda spool: spool.pending()) == {"till": 3}
