@@ -131,6 +131,8 @@ def _write_text_model(path: Path, shape: TextShape) -> None:
     words = _add_vocabulary(writer)
     tensors = _Tensors(writer, seed=1)
     tensors.matrix("token_embd.weight", words, shape.width)
+    # The real weights use the embeddings here again. Random ones would then only ever repeat the last token.
+    tensors.matrix("output.weight", words, shape.width)
     tensors.ones("output_norm.weight", shape.width)
     queries, keys = shape.heads * shape.head_width, shape.key_value_heads * shape.head_width
     for layer in range(shape.layers):

@@ -12,6 +12,7 @@ from crow_shared.frame import MAX_PICTURE_BYTES
 
 MAX_PIXELS = 16_000_000
 MAX_SCANS = 64  # each scan of a progressive JPEG costs its decoder a pass over the whole picture
+MAX_MARKERS = 1000  # a real picture has some dozen; walking over a million would hold everybody else up
 MAX_PADDING_BYTES = 4096  # zeros behind the end, as some cameras send them
 
 _START = b"\xff\xd8"
@@ -40,7 +41,7 @@ def inspect_jpeg(jpeg: bytes) -> tuple[int, int]:
     size: tuple[int, int] | None = None
     scans = 0
     position, pattern = len(_START), _MARKER
-    while True:
+    for _ in range(MAX_MARKERS):
         found = pattern.search(jpeg, position)
         if found is None:
             raise _truncated("its end is missing")
@@ -64,6 +65,8 @@ def inspect_jpeg(jpeg: bytes) -> tuple[int, int]:
             if scans > MAX_SCANS:
                 raise _too_large(f"more than {MAX_SCANS} scans")
             pattern = _MARKER_AFTER_DATA
+    else:
+        raise _not_a_picture(f"more than {MAX_MARKERS} segments")
     if size is None or scans == 0:
         raise _truncated("it ends before its data")
     _check_padding(jpeg, position)

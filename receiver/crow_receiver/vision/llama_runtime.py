@@ -33,7 +33,7 @@ from crow_shared.errors import CrowError, Kind
 CONTEXT_TOKENS = 4096
 LEAST_BATCH_TOKENS = 512
 _PIXELS_PER_TOKEN_SIDE = 56  # Gemma 3 makes one token of 4 by 4 patches of 14 by 14 pixels
-_SHORTLIST = 256
+_SHORTLIST = 256  # tokens that are asked about when the likeliest is refused, before all are
 _PIECE_BYTES = 256
 _WARNING = 3  # of ggml_log_level; 4 is error, 5 continues a line
 _ERROR = 4
@@ -67,6 +67,7 @@ class GemmaRuntime:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._never_written = self._mask_of_never_written()
         self._candidates = (llama_cpp.llama_token_data * self._words)()
+        self._candidate_rows = np.frombuffer(self._candidates, [("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
         bos = llama_cpp.llama_vocab_bos(self._vocabulary)
         beginning = [bos, *self._tokens(_TURN_BEGINS, special=True), *self._tokens(instructions.strip() + "\n")]
         self._evaluate(beginning)
@@ -110,8 +111,8 @@ class GemmaRuntime:
         logits[self._never_written] = -np.inf
         if not np.isfinite(logits.max()):
             raise CrowError(Kind.INTERNAL, "model_nan", "the model's numbers are no numbers")
-        for count in (1, min(_SHORTLIST, self._words - 1), self._words):
-            tokens = np.argpartition(logits, -count)[-count:] if count < self._words else np.arange(count)
+        for select in (_likeliest, _shortlist, _all):
+            tokens = select(logits)
             allowed = self._allowed(grammar, tokens, logits[tokens])
             best = int(allowed.argmax())
             if np.isfinite(allowed[best]):
@@ -121,8 +122,7 @@ class GemmaRuntime:
     def _allowed(self, grammar: Any, tokens: NDArray[np.intp], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits, minus infinity where the grammar refuses the token."""
         count = len(tokens)
-        rows = np.ctypeslib.as_array(self._candidates).view([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
-        rows = rows.reshape(-1)[:count]
+        rows = self._candidate_rows[:count]
         rows["id"], rows["logit"], rows["p"] = tokens, logits, 0
         array = llama_cpp.llama_token_data_array(data=self._candidates, size=count, selected=-1, sorted=False)
         llama_cpp.llama_sampler_apply(grammar, ctypes.byref(array))
@@ -220,6 +220,18 @@ class GemmaRuntime:
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, _PIECE_BYTES, 0, False)
         return buffer.raw[: max(length, 0)]
+
+
+def _likeliest(logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.array([logits.argmax()])
+
+
+def _shortlist(logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.argpartition(logits, -_SHORTLIST)[-_SHORTLIST:]
+
+
+def _all(logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.arange(len(logits))
 
 
 def _load_model(path: Path, gpu_layers: int) -> Any:

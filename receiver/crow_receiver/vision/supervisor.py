@@ -112,8 +112,8 @@ class WorkerVision:
             ) from None
 
     async def _start_worker(self, slot: int) -> None:
-        worker = await WorkerProcess.start(self._config, START_DEADLINE_S)
-        self._workers[slot] = worker
+        worker = self._workers[slot] = await WorkerProcess.spawn()  # from here on `close` knows of it
+        await worker.load(self._config, START_DEADLINE_S)
         self._idle.put_nowait(worker)
 
     async def _keep(self, slot: int) -> None:

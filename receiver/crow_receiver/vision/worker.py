@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _engine(config: WorkerConfig) -> Engine:
-    cv2.setNumThreads(config.threads or 1)  # one picture's decoding and resizing gain nothing from more
+    cv2.setNumThreads(1)  # one picture's decoding and resizing gain nothing from more
     if config.engine == "classic":
         return ClassicEngine()
     from crow_receiver.vision.llama_engine import LlamaEngine  # noqa: PLC0415 — llama.cpp is an optional extra

@@ -52,11 +52,8 @@ class WorkerProcess:
         self.answered = 0
 
     @classmethod
-    async def start(cls, config: WorkerConfig, deadline_s: float) -> "WorkerProcess":
-        """A worker with its engine loaded.
-
-        Raises CrowError: what the engine said when it cannot load, UNAVAILABLE "worker_died", TIMEOUT "worker_start".
-        """
+    async def spawn(cls) -> "WorkerProcess":
+        """A new process, whose engine is still to be loaded. Raises CrowError(UNAVAILABLE) "worker_start"."""
         environ = {
             name: value
             for name, value in os.environ.items()
@@ -73,22 +70,20 @@ class WorkerProcess:
             )
         except OSError as error:
             raise CrowError(Kind.UNAVAILABLE, "worker_start", f"cannot start a vision worker: {error}") from None
-        worker = cls(process)
-        try:
-            async with asyncio.timeout(deadline_s):
-                answer = await worker._exchange(packed(config))
-        except TimeoutError:
-            await worker.kill()
-            raise CrowError(
-                Kind.TIMEOUT, "worker_start", f"the vision worker was not ready within {deadline_s:g} s"
-            ) from None
-        except BaseException:
-            await worker.kill()
-            raise
+        return cls(process)
+
+    async def load(self, config: WorkerConfig, deadline_s: float) -> None:
+        """Loads the engine; to be called once, first.
+
+        Raises CrowError: what the engine said when it cannot load, UNAVAILABLE "worker_died", TIMEOUT "worker_start".
+        After any the process is gone.
+        """
+        late = CrowError(Kind.TIMEOUT, "worker_start", f"the vision worker was not ready within {deadline_s:g} s")
+        answer = await self._exchange(packed(config), deadline_s, late)
         if isinstance(answer, Ready):
-            worker.ready = answer
-            return worker
-        await worker.kill()
+            self.ready = answer
+            return
+        await self.kill()
         raise answer.error() if isinstance(answer, Failed) else _out_of_turn(answer)
 
     @property
@@ -107,17 +102,8 @@ class WorkerProcess:
             capture_us=request.capture_us,
             zones=request.zones,
         )
-        try:
-            async with asyncio.timeout(deadline_s):
-                answer = await self._exchange(packed(ask, request.jpeg))
-        except TimeoutError:
-            await self.kill()
-            raise CrowError(
-                Kind.TIMEOUT, "frame_deadline", f"the frame was not described within {deadline_s:g} s"
-            ) from None
-        except BaseException:
-            await self.kill()
-            raise
+        late = CrowError(Kind.TIMEOUT, "frame_deadline", f"the frame was not described within {deadline_s:g} s")
+        answer = await self._exchange(packed(ask, request.jpeg), deadline_s, late)
         self.answered += 1
         if isinstance(answer, Described):
             return answer.analysis
@@ -139,7 +125,10 @@ class WorkerProcess:
     async def ended(self) -> str:
         """Waits until the process has ended and says how it did."""
         code = await self._process.wait()
-        await self._listening
+        # Not a plain await, for one who gives up waiting must not cancel it; and a process of the worker's own could keep
+        # the pipe open for ever.
+        await asyncio.wait([self._listening], timeout=LEAVING_S)
+        self._listening.cancel()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     async def kill(self) -> None:
@@ -151,8 +140,23 @@ class WorkerProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    async def _exchange(self, message: bytes) -> Answer:
-        """Sends a message and reads the answer. Raises CrowError when the process dies or talks nonsense."""
+    async def _exchange(self, message: bytes, deadline_s: float, late: CrowError) -> Answer:
+        """Sends a message and reads the answer.
+
+        Raises `late` after the deadline, and CrowError when the process dies or talks nonsense. Whatever is raised,
+        cancellation included, the process is gone: nobody else would know where in the conversation it is.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._say(message)
+        except TimeoutError:
+            await self.kill()
+            raise late from None
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def _say(self, message: bytes) -> Answer:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -1,0 +1,141 @@
+"""The engine without weights: what it sees, and that it claims no more."""
+
+import numpy as np
+import pytest
+from vision_parts import SECOND_US, START_US, Box, coded, request, shop_picture
+
+from crow_receiver.vision.classic_engine import MAX_CAMERAS, ClassicEngine
+from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.schema import Action, Activity, Movement, Role, Scene
+
+LEFT: Box = (60, 120, 60, 180)
+RIGHT: Box = (520, 120, 60, 180)
+
+
+def watched(*frames: tuple[float, tuple[Box, ...]]) -> list[Scene]:
+    """What an engine says of these frames (second, people), after some seconds of an empty shop."""
+    engine = ClassicEngine()
+    for second in range(3):
+        engine.describe(request(shop_picture(), second - 3))
+    return [engine.describe(request(shop_picture(*people), second)) for second, people in frames]
+
+
+def moved(box: Box, right: int = 0, down: int = 0) -> Box:
+    return box[0] + right, box[1] + down, box[2], box[3]
+
+
+def test_the_first_frame_of_a_camera_says_that_there_is_nothing_to_compare_with() -> None:
+    scene = ClassicEngine().describe(request(shop_picture(LEFT)))
+    assert scene.people == []
+    assert scene.confidence == 0
+    assert "no reference yet" in scene.description
+
+
+def test_an_empty_shop_has_nobody_in_it() -> None:
+    (scene,) = watched((0, ()))
+    assert scene.people == []
+    assert scene.description.startswith("No moving region")
+
+
+@pytest.mark.parametrize(
+    ("step", "movement"),
+    [
+        ({"right": 60}, Movement.RIGHT),
+        ({"right": -50}, Movement.LEFT),
+        ({"down": 40}, Movement.TOWARDS),
+        ({"down": -40}, Movement.AWAY),
+        ({}, Movement.STILL),
+    ],
+)
+def test_movement_is_told_from_where_a_region_was_a_second_ago(step: dict[str, int], movement: Movement) -> None:
+    first, second = watched((0, (LEFT,)), (1, (moved(LEFT, **step),)))
+    assert [person.movement for person in first.people] == [Movement.UNKNOWN]
+    assert [person.movement for person in second.people] == [movement]
+
+
+def test_two_people_are_told_apart_by_zone_and_the_description_says_so() -> None:
+    _, scene = watched((0, (LEFT, RIGHT)), (1, (moved(LEFT, 60), RIGHT)))
+    assert {(person.zone, person.movement) for person in scene.people} == {
+        ("Snacks", Movement.RIGHT),
+        ("Checkout", Movement.STILL),
+    }
+    assert scene.description.startswith("Two moving regions that may be people: one in ")
+    assert "one in Snacks moving right" in scene.description
+    assert "without a model" in scene.description
+
+
+def test_it_never_claims_to_know_a_role_an_activity_a_queue_or_a_product() -> None:
+    for scene in watched((0, (LEFT, RIGHT)), (1, (moved(LEFT, 60),)), (2, ())):
+        assert {person.role for person in scene.people} <= {Role.UNKNOWN}
+        assert {person.activity for person in scene.people} <= {Activity.UNKNOWN}
+        assert scene.queue_length is None
+        assert len(scene.interactions) == len(scene.people)
+        for interaction in scene.interactions:
+            assert (interaction.action, interaction.product, interaction.confidence) == (Action.UNKNOWN, None, 0)
+        assert scene.confidence <= 0.3
+
+
+def test_something_small_is_not_taken_for_a_person() -> None:
+    (scene,) = watched((0, ((300, 200, 8, 10),)))
+    assert scene.people == []
+
+
+def test_a_light_that_is_switched_on_is_no_motion() -> None:
+    engine = ClassicEngine()
+    engine.describe(request(shop_picture(), 0))
+    scene = engine.describe(request(shop_picture(shade=200), 1))
+    assert scene.people == []
+
+
+def test_after_a_gap_of_minutes_a_region_is_seen_but_its_movement_is_unknown() -> None:
+    _, later = watched((0, (LEFT,)), (300, (moved(LEFT, 60),)))
+    assert [person.movement for person in later.people] == [Movement.UNKNOWN]
+
+
+def test_a_late_frame_is_described_without_disturbing_what_follows() -> None:
+    _, late, last = watched((10, (LEFT,)), (9, (RIGHT,)), (11, (moved(LEFT, 60),)))
+    assert [person.movement for person in late.people] == [Movement.UNKNOWN]
+    assert [person.movement for person in last.people] == [Movement.RIGHT]
+
+
+def test_a_clock_that_was_set_back_starts_the_reference_again() -> None:
+    first, second = watched((-3600, ()), (-3599, (LEFT,)))
+    assert "no reference yet" in first.description
+    assert len(second.people) == 1
+
+
+def test_a_camera_that_changes_its_picture_size_starts_again() -> None:
+    engine = ClassicEngine()
+    engine.describe(request(shop_picture(), 0))
+    other = coded(np.full((480, 640, 3), 90, np.uint8))
+    assert "no reference yet" in engine.describe(request(other, 1)).description
+
+
+def test_cameras_do_not_see_each_other_and_the_memory_of_them_is_bounded() -> None:
+    engine = ClassicEngine()
+    for number in range(MAX_CAMERAS + 1):
+        scene = engine.describe(request(shop_picture(LEFT), 0, camera=f"acme/shop/{number}"))
+        assert "no reference yet" in scene.description
+    assert len(engine._sceneries) == MAX_CAMERAS
+    assert "no reference yet" in engine.describe(request(shop_picture(), 1, camera="acme/shop/0")).description
+    assert "no reference yet" not in engine.describe(request(shop_picture(), 1, camera="acme/shop/99")).description
+
+
+def test_eight_people_in_zones_with_long_names_still_fit_the_schema() -> None:
+    engine = ClassicEngine()
+    zones = tuple(f"{number} {'x' * 58}" for number in range(8))
+
+    def ask(second: int, jpeg: bytes) -> Scene:
+        return engine.describe(VisionRequest("acme/shop/till", "Till", START_US + second * SECOND_US, zones, jpeg))
+
+    ask(0, shop_picture())
+    scene = ask(1, shop_picture(*((number * 80 + 20, 150, 36, 120) for number in range(8))))
+    assert len(scene.people) == 8
+    assert "elsewhere" in scene.description
+
+
+def test_zones_may_be_missing() -> None:
+    engine = ClassicEngine()
+    for second, jpeg in enumerate((shop_picture(), shop_picture(LEFT))):
+        scene = engine.describe(VisionRequest("a/b/c", "C", START_US + second * SECOND_US, (), jpeg))
+    assert [person.zone for person in scene.people] == ["unknown"]

@@ -1,0 +1,48 @@
+"""Drawn pictures, requests, and a small real Gemma-3."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.worker_protocol import WorkerConfig
+
+START_US = 1_800_000_000_000_000
+SECOND_US = 1_000_000
+ZONES = ("Snacks", "Drinks", "Checkout")
+Box = tuple[int, int, int, int]  # left, top, width, height in a picture of 640 x 360
+
+
+def coded(picture: np.ndarray, *parameters: int) -> bytes:
+    done, data = cv2.imencode(".jpg", picture, parameters)
+    assert done
+    return data.tobytes()
+
+
+def shop_picture(*people: Box, shade: int = 120) -> bytes:
+    """An empty shop with some texture and noise, and boxes for people."""
+    picture = np.full((360, 640, 3), shade, np.uint8)
+    picture[:, ::40] = shade // 2
+    noise = np.random.default_rng(len(people)).integers(-6, 7, picture.shape)
+    picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    for left, top, width, height in people:
+        cv2.rectangle(picture, (left, top), (left + width, top + height), (30, 60, 210), -1)
+    return coded(picture)
+
+
+def request(jpeg: bytes, second: float = 0, camera: str = "acme/shop/till") -> VisionRequest:
+    return VisionRequest(camera, "Till", START_US + int(second * SECOND_US), ZONES, jpeg)
+
+
+def llama_config(model: Path, mmproj: Path) -> WorkerConfig:
+    return WorkerConfig(
+        engine="llama",
+        model="small",
+        model_path=str(model),
+        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        mmproj_path=str(mmproj),
+        mmproj_sha256=hashlib.sha256(mmproj.read_bytes()).hexdigest(),
+        threads=1,
+    )
