@@ -1,0 +1,71 @@
+"""`crow-sim`: the simulated shop from the command line."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from crow_shared.cli import CrowGroup
+from crow_sim.rtsp.server import RtspServer
+from crow_sim.shop.clip import write_clip
+from crow_sim.shop.plan import planned_scene
+from crow_sim.shop.view import VIEWS
+from crow_sim.transcode import transcode_for_serving
+
+
+@click.group(cls=CrowGroup)
+def main() -> None:
+    """A rendered shop with known ground truth, and an RTSP server for it. For development alone."""
+
+
+@main.command()
+@click.option("--view", type=click.Choice(sorted(VIEWS)), default="aisle", show_default=True, help="Which camera.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=60, show_default=True, help="How much of it.")
+@click.option("--fps", type=click.FloatRange(1, 30), default=15, show_default=True, help="Pictures a second.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other customers.")
+@click.option("--codec", type=click.Choice(["h264", "hevc"]), default="h264", show_default=True, help="Video codec.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The MP4 file to write.")
+def render(view: str, seconds: float, fps: float, seed: int, codec: str, out: Path) -> None:
+    """Renders a clip, and its ground truth beside it as OUT.truth.jsonl."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(
+        out, planned_scene(VIEWS[view], seed, seconds), seconds, fps, codec="hevc" if codec == "hevc" else "h264"
+    )
+    click.echo(f"{out}, {out}.truth.jsonl")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+def transcode(source: Path, target: Path) -> None:
+    """Makes any footage servable: H.264 with a key frame a second."""
+    transcode_for_serving(source, target)
+    click.echo(str(target))
+
+
+@main.command()
+@click.option("--mount", "mounts", multiple=True, required=True, metavar="NAME=FILE", help="What to serve; repeatable.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8554, show_default=True, help="0 takes a free one.")
+def serve(mounts: tuple[str, ...], port: int) -> None:
+    """Serves encoded clips over RTSP in a loop, on this machine only and without a password, until interrupted."""
+    files: dict[str, Path] = {}
+    for mount in mounts:
+        name, equals, file = mount.partition("=")
+        if not (name and equals and file):
+            raise click.BadParameter(f"{mount!r} is not NAME=FILE", param_hint="--mount")
+        files[name] = Path(file)
+    server = RtspServer(files, port=port)
+
+    async def run() -> None:
+        await server.start()
+        for name in files:
+            click.echo(server.url(name))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await server.stop()
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
