@@ -87,6 +87,13 @@ def test_a_light_that_is_switched_on_is_no_motion() -> None:
     assert scene.people == []
 
 
+def test_a_change_of_exposure_does_not_hide_who_is_there() -> None:
+    engine = ClassicEngine()
+    engine.describe(request(shop_picture(), 0))
+    scene = engine.describe(request(shop_picture(LEFT, shade=155), 1))
+    assert [person.zone for person in scene.people] == ["Snacks"]
+
+
 def test_after_a_gap_of_minutes_a_region_is_seen_but_its_movement_is_unknown() -> None:
     _, later = watched((0, (LEFT,)), (300, (moved(LEFT, 60),)))
     assert [person.movement for person in later.people] == [Movement.UNKNOWN]

@@ -130,7 +130,7 @@ def accepts(small_gemma: tuple[Path, Path]) -> Any:
 
     yield check
     llama_cpp.llama_model_free(model)
-    llama_cpp._utils.outnull_file.close()  # the library opens both when it is imported and leaves them to the interpreter
+    llama_cpp._utils.outnull_file.close()  # the library opens both when it is imported and never closes them
     llama_cpp._utils.errnull_file.close()
 
 

@@ -14,7 +14,7 @@ from vision_parts import request, shop_picture
 
 from crow_receiver.vision import supervisor, worker_process
 from crow_receiver.vision.supervisor import WorkerVision
-from crow_receiver.vision.worker_protocol import MAX_HEADER_BYTES, WorkerConfig, unpacked_lengths
+from crow_receiver.vision.worker_protocol import LENGTHS, MAX_HEADER_BYTES, WorkerConfig, packed, unpacked_lengths
 from crow_shared.errors import CrowError, Kind
 
 CLASSIC = WorkerConfig(engine="classic")
@@ -195,29 +195,23 @@ def test_a_worker_ends_with_its_input() -> None:
         assert worker.wait(20) == 0
 
 
-def test_a_worker_dies_with_its_supervisor() -> None:
-    """A supervisor killed without warning, while its worker stands still and reads nothing."""
+def test_a_worker_dies_with_its_supervisor_even_if_its_input_never_ends() -> None:
     script = (
-        "import asyncio, os, signal, sys\n"
-        "from crow_receiver.vision.supervisor import WorkerVision\n"
-        "from crow_receiver.vision.worker_protocol import WorkerConfig\n"
-        "async def main():\n"
-        "    vision = WorkerVision(WorkerConfig(engine='classic'))\n"
-        "    await vision.start()\n"
-        "    os.kill(vision.pids[0], signal.SIGSTOP)\n"
-        "    print(vision.pids[0], flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
+        "import subprocess, sys\n"
+        "worker = subprocess.Popen([sys.executable, '-m', 'crow_receiver.vision.worker'])\n"
+        "print(worker.pid, flush=True)\n"
+        "worker.wait()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin
         assert parent.stdout
-        line = b""
-        while not line.strip().isdigit():
-            line = parent.stdout.readline()
-        pid = int(line)
+        pid = int(parent.stdout.readline())
+        parent.stdin.write(packed(CLASSIC))
+        parent.stdin.flush()
+        assert parent.stdout.read(LENGTHS.size), "the worker is ready"
         parent.kill()
         parent.wait()
-    asyncio.run(until(lambda: gone(pid)))
+        asyncio.run(until(lambda: gone(pid)))
 
 
 def test_a_message_beyond_the_bounds_is_refused_before_it_is_read() -> None:

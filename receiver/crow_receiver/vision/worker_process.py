@@ -125,8 +125,8 @@ class WorkerProcess:
     async def ended(self) -> str:
         """Waits until the process has ended and says how it did."""
         code = await self._process.wait()
-        # Not a plain await, for one who gives up waiting must not cancel it; and a process of the worker's own could keep
-        # the pipe open for ever.
+        # Not a plain await, for one who gives up waiting must not cancel it; and not for ever, for a process that the
+        # worker left behind could keep the pipe open.
         await asyncio.wait([self._listening], timeout=LEAVING_S)
         self._listening.cancel()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
