@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crow_receiver.overview import overview
+from crow_receiver.queue.embedded import EmbeddedQueue
+from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError
 from crow_sim.line import DaemonService, ReceiverService
 from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
@@ -131,7 +134,7 @@ def watch(receiver: ReceiverService, daemon: DaemonService, seconds: float) -> N
 def live_lines(receiver: ReceiverService, daemon: DaemonService) -> list[str]:
     """One line per camera and one for the queues."""
     status = json.loads((daemon.directory / "status.json").read_text())
-    counted = receiver.json("status")
+    counted = counts_of(receiver)
     stored = {camera["name"]: camera for camera in counted["cameras"]}
     lines = []
     for camera in status["cameras"]:
@@ -145,11 +148,19 @@ def live_lines(receiver: ReceiverService, daemon: DaemonService) -> list[str]:
     return [*lines, f"  queues: {depths}"]
 
 
+def counts_of(receiver: ReceiverService) -> dict[str, Any]:
+    """What `crow-receiver status --json` prints, without a process of its own once a second."""
+    queue = EmbeddedQueue(receiver.directory / "queue.db", SystemClock())
+    counted = overview(receiver.directory, queue)
+    queue.close()
+    return counted.as_json()
+
+
 def settled(receiver: ReceiverService) -> dict[str, Any]:
     """The receiver's figures once every session has closed and every message is on its queue."""
     ends = time.monotonic() + SETTLE_S
     while True:
-        counted: dict[str, Any] = receiver.json("status")
+        counted = counts_of(receiver)
         open_sessions = sum(camera["open_sessions"] for camera in counted["cameras"])
         if (not open_sessions and not counted["outbox"]) or time.monotonic() > ends:
             return counted

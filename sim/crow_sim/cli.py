@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from crow_shared.cli import CrowGroup
-from crow_sim.encode import Codec
 from crow_sim.rtsp.server import RtspServer
 from crow_sim.shop.clip import write_clip
 from crow_sim.shop.plan import planned_scene
