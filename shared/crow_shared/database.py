@@ -64,6 +64,22 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
+@contextmanager
+def translated_errors(what: str) -> Iterator[None]:
+    """Raises what SQLite could not do inside as CrowError(UNAVAILABLE), damage as CrowError(CORRUPT).
+
+    A statement that is wrong (a constraint, a misuse) is a defect of ours and stays what it is.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise CrowError(Kind.UNAVAILABLE, "database_unavailable", f"{what}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise CrowError(Kind.CORRUPT, "database_corrupt", f"{what} is damaged: {error}") from error
+
+
 def _make_private(path: Path) -> None:
     """Makes an empty file that only its owner can read, or leaves the one that is there alone.
 

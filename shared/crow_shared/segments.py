@@ -6,13 +6,17 @@
 3. After opening, the first append starts a fresh segment under a number that no file has, so that a half-written tail
    is never appended to.
 4. Space is given back by unlinking whole segments that the owner no longer points at.
+5. One process at a time has the directory: a second one would unlink what the first has just written and not yet
+   pointed at. The lock is the kernel's and ends with the process.
 
 Why not SQLite blobs: they write each byte about twice, which wears flash and halves the rate. Why not one file per
 picture: an order of magnitude slower to make durable.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -37,17 +41,22 @@ class SegmentStore:
     """The segment files of one directory. One writer; readers may be other threads."""
 
     def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Opens `directory`, made if missing. Raises CrowError(UNAVAILABLE) when that is impossible."""
+        """Opens `directory`, made if missing.
+
+        Raises CrowError(UNAVAILABLE) when that is impossible, CrowError(CONFLICT) when another process has it.
+        """
         self._directory = directory
         self._segment_bytes = segment_bytes
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._number = max(self.segments(), default=0)
-        except OSError as error:
-            raise _unavailable(directory, error) from error
         self._descriptor: int | None = None
         self._size = 0
         self._dirty = False
+        self._lost: CrowError | None = None  # why bytes since the last `sync` will not become durable
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock: int | None = _locked(directory)
+            self._number = max(self.segments(), default=0)
+        except OSError as error:
+            raise _unavailable(directory, error) from error
 
     @property
     def current(self) -> int | None:
@@ -56,7 +65,7 @@ class SegmentStore:
 
     def segments(self) -> list[int]:
         """The numbers of the segment files present, oldest first."""
-        return sorted(int(path.stem) for path in self._directory.glob(f"*{_SUFFIX}"))
+        return sorted(int(path.stem) for path in self._directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
 
     def append(self, payload: bytes) -> Pointer:
         """Appends bytes; they are durable after the next `sync`. Raises CrowError(UNAVAILABLE), disk full included."""
@@ -68,7 +77,9 @@ class SegmentStore:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            self._abandon()
+            # The tail is in doubt: the next append starts a fresh segment. What lies before it still counts.
+            self._sync_segment()
+            self._close_segment()
             raise _unavailable(self._directory, error) from error
         pointer = Pointer(self._number, self._size, len(payload), crc32(payload))
         self._size += len(payload)
@@ -76,16 +87,14 @@ class SegmentStore:
         return pointer
 
     def sync(self) -> None:
-        """Makes all appended bytes durable. Raises CrowError(UNAVAILABLE); then none of them may be pointed at."""
-        if not self._dirty or self._descriptor is None:
-            return
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            # After a failed fsync the kernel may have dropped the pages: this file is never synced again.
-            self._abandon()
-            raise _unavailable(self._directory, error) from error
-        self._dirty = False
+        """Makes all bytes durable that were appended since the last call, in whichever segments they lie.
+
+        Raises CrowError(UNAVAILABLE); then none of them may be pointed at.
+        """
+        self._sync_segment()
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            raise lost
 
     def read(self, pointer: Pointer) -> bytes:
         """The bytes at `pointer`. Raises CrowError(CORRUPT) when they are missing or fail their checksum."""
@@ -102,40 +111,65 @@ class SegmentStore:
         return payload
 
     def keep_only(self, segments: Iterable[int]) -> int:
-        """Unlinks all other segments, but never the one being written; returns how many went."""
+        """Unlinks all other segments, but never the one being written; returns how many went.
+
+        Raises CrowError(UNAVAILABLE) when the disk refuses.
+        """
         kept = {*segments, self.current}
-        others = [segment for segment in self.segments() if segment not in kept]
-        for segment in others:
-            self._path(segment).unlink(missing_ok=True)
+        try:
+            others = [segment for segment in self.segments() if segment not in kept]
+            for segment in others:
+                self._path(segment).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unavailable(self._directory, error) from error
         return len(others)
 
     def close(self) -> None:
-        """Closes the current segment; what was not synced is not promised."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Gives the directory back; what was not synced is not promised. Reading goes on working."""
+        self._close_segment()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _start_segment(self) -> None:
-        if self._descriptor is not None:
-            self.sync()
-            self.close()
+        assert self._lock is not None, "open"
+        self._sync_segment()
+        self._close_segment()
         self._number += 1
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         self._descriptor = os.open(self._path(self._number), flags, 0o600)
         self._size = 0
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        os.fsync(self._lock)  # the directory, and with it the new file's entry
 
-    def _abandon(self) -> None:
-        """Leaves a segment whose tail is in doubt; the next append starts a fresh one."""
+    def _sync_segment(self) -> None:
+        if self._dirty and self._descriptor is not None:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                # The kernel may have dropped the pages: this file is never synced again.
+                self._lost = _unavailable(self._directory, error)
+                self._close_segment()
         self._dirty = False
-        self.close()
+
+    def _close_segment(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):  # whether the bytes are there is known from the sync
+                os.close(self._descriptor)
+            self._descriptor = None
 
     def _path(self, segment: int) -> Path:
         return self._directory / f"{segment:012d}{_SUFFIX}"
+
+
+def _locked(directory: Path) -> int:
+    """A descriptor of the directory that holds its lock."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CrowError(Kind.CONFLICT, "store_in_use", f"{directory} is in use by another process") from None
+    return descriptor
 
 
 def _unavailable(directory: Path, error: OSError) -> CrowError:

@@ -1,5 +1,7 @@
 """Segments keep what was synced, and notice what was damaged."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,69 @@ def test_an_unusable_directory_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CrowError) as caught:
         SegmentStore(tmp_path / "file" / "s")
     assert caught.value.kind is Kind.UNAVAILABLE
+
+
+def failing(code: int) -> object:
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_an_append_that_fails_leaves_what_was_appended_before_it_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SegmentStore(tmp_path)
+    before = store.append(b"before")
+    synced: list[int] = []
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (synced.append(before.segment), sync(descriptor)))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", failing(errno.ENOSPC))
+        with pytest.raises(CrowError) as caught:
+            store.append(b"too much")
+    assert caught.value.kind is Kind.UNAVAILABLE
+    store.sync()
+    assert synced == [before.segment]
+    assert store.append(b"after").segment > before.segment
+    store.close()
+
+
+@pytest.mark.parametrize("next_append", ["rolls over", "fails"])
+def test_bytes_that_could_not_be_made_durable_are_never_called_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, next_append: str
+) -> None:
+    store = SegmentStore(tmp_path, segment_bytes=4)
+    store.append(b"lost")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", failing(errno.EIO))
+        if next_append == "fails":
+            broken.setattr(os, "write", failing(errno.ENOSPC))
+            with pytest.raises(CrowError):
+                store.append(b"next")
+        else:
+            store.append(b"next")
+    with pytest.raises(CrowError) as caught:
+        store.sync()
+    assert caught.value.kind is Kind.UNAVAILABLE
+    store.append(b"again")
+    store.sync()
+    store.close()
+
+
+def test_a_file_that_cannot_be_removed_is_a_clear_error(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path)
+    (tmp_path / "000000000001.seg").mkdir()
+    with pytest.raises(CrowError) as caught:
+        store.keep_only([])
+    assert caught.value.kind is Kind.UNAVAILABLE
+    store.close()
+
+
+def test_a_directory_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    first = SegmentStore(tmp_path)
+    with pytest.raises(CrowError) as caught:
+        SegmentStore(tmp_path)
+    assert caught.value.kind is Kind.CONFLICT
+    first.close()
+    SegmentStore(tmp_path).close()
