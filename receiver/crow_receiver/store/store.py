@@ -5,6 +5,7 @@ Invariants
 2. `write` returns after the commit, and the pictures that the transaction points at were synced before it.
 3. Work that raises takes back only its own changes; the group's other work is committed.
 4. When the commit itself fails, every work of the group fails with CrowError(UNAVAILABLE) and nothing of it stays.
+5. Whatever happens to a group, its callers are answered and the thread goes on with the next.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from crow_receiver.store.migrations import migrations
-from crow_shared.database import connect, open_database
+from crow_shared.database import connect, open_database, translated_errors
 from crow_shared.errors import CrowError, Kind
 from crow_shared.segments import Pointer, SegmentStore
 
@@ -48,8 +50,8 @@ class Store:
     def __init__(self, directory: Path) -> None:
         """Opens, and makes or migrates, what lies in `directory`. Raises CrowError when it cannot be used."""
         path = directory / "receiver.db"
+        self._pictures = SegmentStore(directory / "pictures")  # first, since it keeps a second receiver out
         db = open_database(path, migrations)
-        self._pictures = SegmentStore(directory / "pictures")
         self._transaction = Transaction(db, self._pictures)
         self._reading = connect(path)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
@@ -69,8 +71,13 @@ class Store:
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Runs `work`, which only reads, on the reader's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work, self._reading)
+        """Runs `work`, which only reads, on the reader's thread. Raises CrowError(UNAVAILABLE) when the disk fails."""
+
+        def guarded() -> Result:
+            with translated_errors("receiver.db"):
+                return work(self._reading)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, guarded)
 
     async def read_picture(self, pointer: Pointer) -> bytes:
         """The bytes of a picture. Raises CrowError(CORRUPT) when they are missing or damaged."""
@@ -109,9 +116,10 @@ class Store:
             good = [job for job in group if self._run(job)]
             self._pictures.sync()
             db.execute("commit")
-        except (sqlite3.Error, CrowError) as error:
-            if db.in_transaction:
-                db.execute("rollback")
+        except Exception as error:  # noqa: BLE001 — whatever it is, everybody in the group waits for an answer
+            with suppress(sqlite3.Error):
+                if db.in_transaction:  # SQLite itself has rolled back after some errors (disk full)
+                    db.execute("rollback")
             failure = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"cannot commit: {error}")
             for job in group:
                 if not job.done.done():

@@ -1,0 +1,41 @@
+"""The store answers everybody, whatever happens to the disk, and one receiver has it at a time."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from crow_receiver.store.store import Store, Transaction
+from crow_shared.errors import CrowError, Kind
+
+
+async def test_a_commit_that_fails_in_an_unknown_way_is_answered_and_the_next_one_works(store: Store) -> None:
+    def break_the_commit(tx: Transaction) -> None:
+        def fail() -> None:
+            tx.pictures.sync = sync  # type: ignore[method-assign]
+            raise RuntimeError("nobody thought of this")
+
+        sync = tx.pictures.sync
+        tx.pictures.sync = fail  # type: ignore[method-assign]
+
+    async with asyncio.timeout(5):
+        with pytest.raises(CrowError) as caught:
+            await store.write(break_the_commit)
+        assert caught.value.kind is Kind.UNAVAILABLE
+        assert await store.write(lambda tx: tx.db.execute("select 1").fetchone()) == (1,)
+
+
+async def test_a_read_that_the_disk_refuses_is_an_error_that_may_pass(store: Store) -> None:
+    def refuse(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(CrowError) as caught:
+        await store.read(refuse)
+    assert caught.value.retryable
+
+
+def test_a_second_receiver_does_not_get_the_same_store(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(CrowError) as caught:
+        Store(tmp_path / "receiver")
+    assert caught.value.code == "store_in_use"
