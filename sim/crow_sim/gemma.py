@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType
+from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from crow_shared.errors import CrowError, Kind
@@ -29,8 +30,6 @@ _CHAT_TEMPLATE = (
     "{% for item in message['content'] %}{{ '<start_of_image>' if item['type'] == 'image' else item['text'] | trim }}"
     "{% endfor %}{{ '<end_of_turn>\\n' }}{% endfor %}{{ '<start_of_turn>model\\n' }}"
 )
-
-Weights = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,18 @@ class _Tensors:
         self._writer = writer
         self._random = np.random.default_rng(seed)
 
-    def matrix(self, name: str, rows: int, columns: int) -> None:
-        """Half precision, scaled to keep the activations' size."""
-        values = self._random.standard_normal((rows, columns)) / np.sqrt(columns)
-        self._writer.add_tensor(name, values.astype(np.float16))
+    def half_precision(self, name: str, rows: int, columns: int) -> None:
+        """A matrix as mmproj files have them, scaled to keep the activations' size."""
+        self._writer.add_tensor(name, self._matrix(rows, columns).astype(np.float16))
+
+    def quantized(self, name: str, rows: int, columns: int) -> None:
+        """A matrix in 8-bit blocks: quantized weights run through kernels of their own, as the real ones do."""
+        kind = GGMLQuantizationType.Q8_0
+        self._writer.add_tensor(name, quantize(self._matrix(rows, columns), kind), raw_dtype=kind)
+
+    def _matrix(self, rows: int, columns: int) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._random.standard_normal((rows, columns), np.float32)
+        return values / np.float32(np.sqrt(columns))
 
     def noise(self, name: str, *shape: int) -> None:
         self._writer.add_tensor(name, (self._random.standard_normal(shape) * 0.02).astype(np.float32))
@@ -130,9 +137,9 @@ def _write_text_model(path: Path, shape: TextShape) -> None:
     writer.add_sliding_window(shape.sliding_window)
     words = _add_vocabulary(writer)
     tensors = _Tensors(writer, seed=1)
-    tensors.matrix("token_embd.weight", words, shape.width)
+    tensors.quantized("token_embd.weight", words, shape.width)
     # The real weights use the embeddings here again. Random ones would then only ever repeat the last token.
-    tensors.matrix("output.weight", words, shape.width)
+    tensors.quantized("output.weight", words, shape.width)
     tensors.ones("output_norm.weight", shape.width)
     queries, keys = shape.heads * shape.head_width, shape.key_value_heads * shape.head_width
     for layer in range(shape.layers):
@@ -141,13 +148,13 @@ def _write_text_model(path: Path, shape: TextShape) -> None:
             tensors.ones(f"{block}.{name}.weight", shape.width)
         for name in ("attn_q_norm", "attn_k_norm"):
             tensors.ones(f"{block}.{name}.weight", shape.head_width)
-        tensors.matrix(f"{block}.attn_q.weight", queries, shape.width)
-        tensors.matrix(f"{block}.attn_k.weight", keys, shape.width)
-        tensors.matrix(f"{block}.attn_v.weight", keys, shape.width)
-        tensors.matrix(f"{block}.attn_output.weight", shape.width, queries)
-        tensors.matrix(f"{block}.ffn_gate.weight", shape.feed_forward, shape.width)
-        tensors.matrix(f"{block}.ffn_up.weight", shape.feed_forward, shape.width)
-        tensors.matrix(f"{block}.ffn_down.weight", shape.width, shape.feed_forward)
+        tensors.quantized(f"{block}.attn_q.weight", queries, shape.width)
+        tensors.quantized(f"{block}.attn_k.weight", keys, shape.width)
+        tensors.quantized(f"{block}.attn_v.weight", keys, shape.width)
+        tensors.quantized(f"{block}.attn_output.weight", shape.width, queries)
+        tensors.quantized(f"{block}.ffn_gate.weight", shape.feed_forward, shape.width)
+        tensors.quantized(f"{block}.ffn_up.weight", shape.feed_forward, shape.width)
+        tensors.quantized(f"{block}.ffn_down.weight", shape.width, shape.feed_forward)
     _write(writer)
 
 
@@ -206,14 +213,14 @@ def _write_mmproj(path: Path, shape: VisionShape, text_width: int) -> None:
             ("ffn_up", shape.feed_forward, shape.width),
             ("ffn_down", shape.width, shape.feed_forward),
         ):
-            tensors.matrix(f"{block}.{name}.weight", rows, columns)
+            tensors.half_precision(f"{block}.{name}.weight", rows, columns)
             tensors.noise(f"{block}.{name}.bias", rows)
         for name in ("ln1", "ln2"):
             tensors.ones(f"{block}.{name}.weight", shape.width)
             tensors.noise(f"{block}.{name}.bias", shape.width)
     tensors.ones("v.post_ln.weight", shape.width)
     tensors.noise("v.post_ln.bias", shape.width)
-    tensors.matrix("mm.input_projection.weight", shape.width, text_width)
+    tensors.half_precision("mm.input_projection.weight", shape.width, text_width)
     tensors.ones("mm.soft_emb_norm.weight", shape.width)
     _write(writer)
 

@@ -237,6 +237,7 @@ def _all(logits: NDArray[np.float32]) -> NDArray[np.intp]:
 def _load_model(path: Path, gpu_layers: int) -> Any:
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = gpu_layers
+    parameters.use_extra_bufts = not _has_amx()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise CrowError(Kind.INVALID, "bad_model", f"llama.cpp cannot load {path}")
@@ -247,6 +248,18 @@ def _load_model(path: Path, gpu_layers: int) -> Any:
             Kind.INVALID, "bad_model", f"{path} is a {buffer.value.decode('ascii', 'replace')}, not a gemma3"
         )
     return model
+
+
+def _has_amx() -> bool:
+    """Whether the processor has AMX, where ggml's kernels for quantized weights are not to be trusted.
+
+    GCC 12 takes the stores of the tile configuration for dead (its `_tile_loadconfig` claims to read 8 of the 64 bytes),
+    and what it builds ends the process with a general protection fault at the first batch.
+    """
+    try:
+        return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
 
 
 def _load_vision(path: Path, model: Any, threads: int, gpu_layers: int) -> Any:
