@@ -253,8 +253,8 @@ def _load_model(path: Path, gpu_layers: int) -> Any:
 def _has_amx() -> bool:
     """Whether the processor has AMX, where ggml's kernels for quantized weights are not to be trusted.
 
-    GCC 12 takes the stores of the tile configuration for dead (its `_tile_loadconfig` claims to read 8 of the 64 bytes),
-    and what it builds ends the process with a general protection fault at the first batch.
+    GCC 12 takes the stores of the tile configuration for dead (its `_tile_loadconfig` claims to read 8 of the 64
+    bytes), and what it builds ends the process with a general protection fault at the first batch.
     """
     try:
         return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
