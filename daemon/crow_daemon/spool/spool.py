@@ -15,13 +15,14 @@ by unlinking, and there is no record format to parse after a crash. One thread a
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from crow_daemon.spool.migrations import migrations
-from crow_shared.database import open_database, transaction
+from crow_shared.database import open_database, transaction, translated_errors
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding, Frame, TimeSource
 from crow_shared.segments import SEGMENT_BYTES, Pointer, SegmentStore
@@ -29,6 +30,14 @@ from crow_shared.segments import SEGMENT_BYTES, Pointer, SegmentStore
 _COLUMNS = (
     'position, camera_id, seq, capture_us, time_source, encoding, width, height, segment, "offset", length, crc32'
 )
+
+# From one segment to the next by the index: `select distinct` would look at every frame that waits.
+_SEGMENTS_IN_USE = """
+    with recursive used (segment) as (
+        select min(segment) from frame
+        union all select (select min(segment) from frame where segment > used.segment) from used
+            where used.segment is not null)
+    select segment from used where segment is not null"""
 
 
 class HoleReason(StrEnum):
@@ -83,8 +92,9 @@ class Spool:
     def __init__(self, directory: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Opens the spool in `directory`, made if missing. Raises CrowError(UNAVAILABLE) when it cannot be used."""
         self._max_bytes = max_bytes
-        self._db = open_database(directory / "index.db", migrations)
+        # The segments first, since they keep a second daemon out.
         self._segments = SegmentStore(directory / "segments", min(segment_bytes, max(max_bytes // 4, 1)))
+        self._db = open_database(directory / "index.db", migrations)
         self.epoch = str(self._db.execute("select epoch from spool").fetchone()[0])
         self._bytes = int(self._db.execute("select coalesce(sum(length), 0) from frame").fetchone()[0])
         self._unlink_empty()
@@ -105,14 +115,17 @@ class Spool:
         Raises CrowError(UNAVAILABLE) when the disk refuses; then none of them is stored and no number is used.
         """
         try:
-            with transaction(self._db) as db:
-                numbered = [self._insert(db, frame) for frame in frames]
-                self._segments.sync()
-        except sqlite3.Error as error:
-            raise CrowError(Kind.UNAVAILABLE, "spool_unavailable", f"spool index: {error}") from error
+            with translated_errors("the spool's index"):
+                self._make_room(sum(len(frame.payload) for frame in frames))
+                with transaction(self._db) as db:
+                    numbered = [self._insert(db, frame) for frame in frames]
+                    self._segments.sync()
+        except CrowError:
+            # On a full disk, what is left of the attempt would stand in the way of the next.
+            with suppress(CrowError), translated_errors("the spool's index"):
+                self._unlink_empty()
+            raise
         self._bytes += sum(len(frame.payload) for frame in numbered)
-        while self._bytes > self._max_bytes and self._let_go_oldest_segment():
-            pass
         return numbered
 
     def read(self, after_position: int, limit: int) -> list[SpooledFrame]:
@@ -135,13 +148,14 @@ class Spool:
             found.append(SpooledFrame(position, frame))
         return found
 
-    def release(self, camera_id: str, through_seq: int) -> None:
-        """Forgets a camera's frames and holes up to `through_seq`: the receiver has passed them."""
-        place = (camera_id, through_seq)
-        with transaction(self._db) as db:
-            freed = _forget(db, "camera_id = ? and seq <= ?", place)
-            db.execute("delete from hole where camera_id = ? and to_seq <= ?", place)
-            db.execute("update camera set acked_seq = max(acked_seq, ?) where camera_id = ?", place[::-1])
+    def release(self, through: Mapping[str, int]) -> None:
+        """Forgets the frames and holes of each camera up to a number: the receiver has passed them."""
+        freed: list[int] = []
+        with transaction(self._db) as db:  # one for all cameras, since each costs a sync
+            for place in through.items():
+                freed += _forget(db, "camera_id = ? and seq <= ?", place)
+                db.execute("delete from hole where camera_id = ? and to_seq <= ?", place)
+                db.execute("update camera set acked_seq = max(acked_seq, ?) where camera_id = ?", place[::-1])
         self._freed(freed)
 
     def give_up(self, hole: Hole) -> None:
@@ -193,6 +207,10 @@ class Spool:
         )
         return replace(frame, seq=seq)
 
+    def _make_room(self, fresh_bytes: int) -> None:
+        while self._bytes + fresh_bytes > self._max_bytes and self._let_go_oldest_segment():
+            pass
+
     def _let_go_oldest_segment(self) -> bool:
         oldest = self._db.execute("select min(segment) from frame").fetchone()[0]
         if oldest is None or oldest == self._segments.current:
@@ -214,7 +232,7 @@ class Spool:
         self._unlink_empty()
 
     def _unlink_empty(self) -> None:
-        self._segments.keep_only(row[0] for row in self._db.execute("select distinct segment from frame"))
+        self._segments.keep_only(segment for (segment,) in self._db.execute(_SEGMENTS_IN_USE))
 
 
 def _forget(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -> list[int]:
@@ -223,7 +241,17 @@ def _forget(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -
 
 
 def _record(db: sqlite3.Connection, hole: Hole, frames: int) -> None:
-    place = (hole.camera_id, hole.from_seq, hole.to_seq, hole.reason, hole.detail)
+    """Notes a hole and counts its frames. Where another one lies already, that stays; where one of its kind ends, it
+    goes on, so that a long time without receiver does not fill the index with holes.
+    """
+    before = db.execute(
+        "select from_seq, to_seq, reason from hole where camera_id = ? and from_seq <= ? order by from_seq desc limit 1",
+        (hole.camera_id, hole.from_seq),
+    ).fetchone()
+    if before is not None and before[1] >= hole.to_seq:
+        return
+    goes_on = before is not None and before[1:] == (hole.from_seq - 1, hole.reason)
+    place = (hole.camera_id, before[0] if goes_on else hole.from_seq, hole.to_seq, hole.reason, hole.detail)
     db.execute(
         "insert or replace into hole (camera_id, from_seq, to_seq, reason, detail) values (?, ?, ?, ?, ?)", place
     )

@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 
 from crow_daemon.spool.spool import Spool
+from crow_shared.database import translated_errors
 from crow_shared.errors import CrowError
 from crow_shared.frame import Frame, TimeSource
 
@@ -38,7 +39,7 @@ class SpoolThread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._spool: Spool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = Lock()  # guards _waiting, which capture threads fill
+        self._lock = Lock()  # guards _waiting, which capture threads fill, and _finishing
         self._waiting: deque[Frame] = deque()
         self._fresh = asyncio.Event()
         self._finishing = False
@@ -51,12 +52,18 @@ class SpoolThread:
         self._spool = await self._loop.run_in_executor(self._pool, self._open)
 
     async def call(self, work: Callable[[Spool], Result]) -> Result:
-        """Runs `work` on the spool's thread."""
-        assert self._spool is not None, "started"
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, self._spool)
+        """Runs `work` on the spool's thread. Raises CrowError when the disk refuses."""
+        spool = self._spool
+        assert spool is not None, "started"
+
+        def guarded() -> Result:
+            with translated_errors("the spool's index"):
+                return work(spool)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, guarded)
 
     def offer(self, frame: Frame) -> bool:
-        """Takes a fresh frame from any thread; False when too many wait already.
+        """Takes a fresh frame from any thread; False when too many wait already, and after `finish`.
 
         A recording's frame is not taken while the spool is half full, either: a recording can be read later, and must
         not push out what live cameras saw.
@@ -65,7 +72,7 @@ class SpoolThread:
         if frame.time_source is TimeSource.RECORDING and self._spool.half_full:
             return False
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING_FRAMES:
+            if self._finishing or len(self._waiting) >= MAX_WAITING_FRAMES:
                 return False
             self._waiting.append(frame)
         assert self._loop is not None, "started"
@@ -86,8 +93,9 @@ class SpoolThread:
                 await self._store(group)
 
     def finish(self) -> None:
-        """No more frames will be offered: `write_offered` may end."""
-        self._finishing = True
+        """No more frames are taken: `write_offered` may end."""
+        with self._lock:
+            self._finishing = True
         self._fresh.set()
 
     async def _store(self, group: list[Frame]) -> None:

@@ -127,7 +127,12 @@ class Uplink:
         if not self._settings.tls:
             return grpc.aio.insecure_channel(self._settings.receiver, options=_CHANNEL_OPTIONS)
         ca_file = self._settings.ca_file
-        roots = Path(ca_file).read_bytes() if ca_file else None
+        try:
+            roots = Path(ca_file).read_bytes() if ca_file else None
+        except OSError as error:
+            raise CrowError(
+                Kind.UNAVAILABLE, "ca_unreadable", f"cannot read uplink.ca_file {ca_file}: {error.strerror}"
+            ) from None
         credentials = grpc.ssl_channel_credentials(roots)
         return grpc.aio.secure_channel(self._settings.receiver, credentials, options=_CHANNEL_OPTIONS)
 
@@ -191,10 +196,11 @@ class Uplink:
             self.sent_frames += message.HasField("frame")
 
     async def _apply(self, events: list[Event]) -> None:
+        released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
+        if released:
+            await self._spool.call(lambda spool: spool.release(released))
         for event in events:
-            if isinstance(event, Released):
-                await self._spool.call(lambda spool, e=event: spool.release(e.camera_id, e.through_seq))  # type: ignore[misc]
-            elif isinstance(event, Refused):
+            if isinstance(event, Refused):
                 log.warning("receiver refused a frame", camera=event.camera_id, seq=event.seq, reason=event.reason)
                 hole = Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
                 await self._spool.call(lambda spool, h=hole: spool.give_up(h))  # type: ignore[misc]

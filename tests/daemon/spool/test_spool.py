@@ -1,5 +1,6 @@
 """The spool's promises: durable before promised, bounded, every number accounted for."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ def test_numbers_rise_by_one_per_camera_across_restarts(tmp_path: Path) -> None:
     first = spool.append([frame("till"), frame("door"), frame("till")])
     assert [(f.camera_id, f.seq) for f in first] == [("till", 1), ("door", 1), ("till", 2)]
     epoch = spool.epoch
-    spool.release("till", 2)
+    spool.release({"till": 2})
     spool.close()
     again = Spool(tmp_path, 1 << 20)
     assert again.epoch == epoch
@@ -73,10 +74,54 @@ def test_a_flipped_bit_costs_one_frame_and_is_counted(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_long_time_without_receiver_is_one_hole_per_camera(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=10_000, segment_bytes=2_000)
+    for _ in range(100):
+        spool.append([frame(camera, b"x" * 500) for camera in ("till", "door")])
+    for camera in ("till", "door"):
+        (hole,) = spool.holes(camera, 1, 100)
+        (lost,) = [lost for lost in spool.lost() if lost.camera_id == camera]
+        assert (hole.from_seq, hole.to_seq) == (1, lost.frames)
+    spool.close()
+
+
+def test_a_frame_refused_after_it_was_let_go_changes_no_hole(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, max_bytes=10_000, segment_bytes=2_000)
+    for _ in range(30):
+        spool.append([frame(payload=b"x" * 500)])
+    before = spool.holes("till", 1, 30)
+    spool.give_up(Hole("till", 1, 1, HoleReason.REFUSED, "bad"))
+    assert spool.holes("till", 1, 30) == before
+    spool.close()
+
+
+def test_an_attempt_on_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool = Spool(tmp_path, 1 << 20)
+    for _ in range(3):
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            with pytest.raises(CrowError):
+                spool.append([frame()])
+    assert list((tmp_path / "segments").iterdir()) == []
+    assert [stored.seq for stored in spool.append([frame()])] == [1]
+    spool.close()
+
+
+def test_a_second_daemon_does_not_get_the_same_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 20)
+    with pytest.raises(CrowError) as caught:
+        Spool(tmp_path, 1 << 20)
+    assert caught.value.kind is Kind.CONFLICT
+    spool.close()
+
+
 def test_segments_without_frames_are_removed(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 20, segment_bytes=100)
     spool.append([frame(payload=b"x" * 100) for _ in range(5)])
-    spool.release("till", 4)
+    spool.release({"till": 4})
     assert len(list((tmp_path / "segments").iterdir())) == 1
     spool.close()
     (tmp_path / "segments" / "000000000099.seg").write_bytes(b"left by a crash before the row was committed")
@@ -159,7 +204,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         camera = data.draw(st.sampled_from(sorted(self.given)))
         through = data.draw(st.integers(1, self.given[camera]))
-        self.spool.release(camera, through)
+        self.spool.release({camera: through})
         self.released[camera] = max(self.released.get(camera, 0), through)
 
     @precondition(lambda self: self.given)

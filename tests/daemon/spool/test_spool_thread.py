@@ -1,6 +1,7 @@
 """The hand-over of fresh frames into the spool."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,11 +43,10 @@ async def test_memory_stays_bounded_while_the_disk_is_slow(thread: SpoolThread) 
 
 
 async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_does_not(thread: SpoolThread) -> None:
-    thread.offer(frame(600_000))
-    await written(thread)
+    await thread.call(lambda spool: spool.append([frame(600_000)]))
     assert not thread.offer(frame(source=TimeSource.RECORDING))
     assert thread.offer(frame())
-    await thread.call(lambda spool: spool.release("till", 1))
+    await thread.call(lambda spool: spool.release({"till": 1}))
     assert thread.offer(frame(source=TimeSource.RECORDING))
 
 
@@ -69,8 +69,22 @@ async def test_a_disk_that_refuses_costs_no_frame(thread: SpoolThread, monkeypat
     async with asyncio.timeout(10):
         while thread.trouble is None:
             await asyncio.sleep(0)
-    assert thread.trouble == "No space left on device"
+    assert [thread.trouble] == ["No space left on device"]
     thread.finish()
     await asyncio.wait_for(writing, 10)
     assert thread.trouble is None
     assert await thread.call(lambda spool: spool.pending()) == {"till": 3}
+
+
+async def test_what_the_index_cannot_do_is_an_error_that_may_pass(thread: SpoolThread) -> None:
+    def refuse(_: Spool) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(CrowError) as caught:
+        await thread.call(refuse)
+    assert caught.value.retryable
+
+
+async def test_nothing_is_taken_after_the_end(thread: SpoolThread) -> None:
+    await written(thread)
+    assert not thread.offer(frame())
