@@ -34,30 +34,39 @@ class Service:
         prefix = command.upper().replace("-", "_")
         self._environ = {**os.environ, f"{prefix}_STATE_DIR": str(directory), **environ}
         self.process: subprocess.Popen[bytes] | None = None
+        self._manager: socket.socket | None = None
+        self._notified: list[str] = []
 
     def start(self) -> Self:
         """Starts the process and waits until it is ready. Raises CrowError(UNAVAILABLE) with its last words."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, self.log.open("ab") as log:
-            address = self.directory / "notify"
-            address.unlink(missing_ok=True)
-            manager.bind(str(address))
-            manager.settimeout(POLL_S)
+        address = self.directory / "notify"
+        address.unlink(missing_ok=True)
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager.bind(str(address))
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 — our own commands
                 [_installed(self.command), "run"],
                 env={**self._environ, "NOTIFY_SOCKET": str(address)},
                 stdout=log,
                 stderr=log,
             )
-            deadline = time.monotonic() + START_S
-            while time.monotonic() < deadline and self.process.poll() is None:
-                try:
-                    if manager.recv(100) == b"READY=1":
-                        return self
-                except TimeoutError:
-                    continue
-        self.kill()
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if "READY=1" in self.notifications():
+                return self
+            time.sleep(POLL_S)
+        self.close()
         raise CrowError(Kind.UNAVAILABLE, "service_failed", f"{self.command} did not start:\n{self.last_words()}")
+
+    def notifications(self) -> list[str]:
+        """What the process has told its service manager so far, in order."""
+        assert self._manager is not None
+        while True:
+            try:
+                self._notified.append(self._manager.recv(1000, socket.MSG_DONTWAIT).decode())
+            except BlockingIOError:
+                return list(self._notified)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log's events of this name."""
@@ -97,6 +106,12 @@ class Service:
             self.process.kill()
             self.process.wait(STOP_S)
 
+    def close(self) -> None:
+        """Ends the process, if it still runs, and stops listening to it."""
+        self.kill()
+        if self._manager is not None:
+            self._manager.close()
+
     def last_words(self) -> str:
         """The end of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-15:]) if self.log.exists() else ""
@@ -107,7 +122,7 @@ class Service:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         """Leaves no process behind."""
-        self.kill()
+        self.close()
 
 
 class ReceiverService(Service):

@@ -8,9 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import jsonschema
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from line_parts import PASSWORD, QUICK_SESSIONS, USER
 
 from crow_sim.gemma import write_small_gemma3
@@ -145,6 +148,29 @@ def test_a_second_receiver_on_the_same_port_is_refused_with_the_reason(
     other = ReceiverService(tmp_path / "other", {"CROW_RECEIVER_GRPC__LISTEN": receiver.grpc_address})
     with pytest.raises(Exception, match=f"cannot listen on {receiver.grpc_address}"):
         other.start()
+
+
+def test_the_service_manager_hears_of_start_life_and_stop(receiver: ReceiverService, tmp_path: Path) -> None:
+    watched = {"WATCHDOG_USEC": "400000"}
+    with DaemonService(tmp_path / "watched", receiver.grpc_address, watched) as daemon:
+        until(lambda: daemon.notifications().count("WATCHDOG=1") >= 3)
+        assert daemon.stop() == 0
+        told = daemon.notifications()
+    assert (told.count("READY=1"), told.count("STOPPING=1")) == (1, 1)
+    assert told.index("READY=1") < told.index("STOPPING=1")
+    assert receiver.stop() == 0
+    assert receiver.notifications() == ["READY=1", "STOPPING=1"]
+
+
+def test_health_and_reflection_are_served(receiver: ReceiverService) -> None:
+    with grpc.insecure_channel(receiver.grpc_address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest(service="crow.cctv.v1.IngestService"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (listed,) = reflection.ServerReflectionInfo(iter([request]))
+    assert "crow.cctv.v1.IngestService" in {service.name for service in listed.list_services_response.service}
 
 
 def test_the_services_stop_when_told_twice(
