@@ -6,6 +6,7 @@ is spooled, then the uplink gets a moment to send it on; what it cannot send wai
 
 import asyncio
 import os
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -26,7 +27,6 @@ from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, wi
 log = structlog.get_logger()
 
 EVERY_S = 1.0
-LAST_SEND_S = 5.0  # how long a stop waits for the receiver to take what is spooled
 POLL_S = 0.1
 
 
@@ -58,23 +58,26 @@ class Daemon:
         self._spool_epoch = await self._spool.call(lambda spool: spool.epoch)
         writer = self._tasks.start("spool writer", self._spool.write_offered())
         uplink = self._tasks.start("uplink", self._uplink.run())
-        self._tasks.start("status", self._report())
+        reporter = self._tasks.start("status", self._report())
         self._tasks.start("watchdog", self._notifier.feed_watchdog())
         self._capture.start()
         log.info("daemon ready", site=self._settings.site_id, daemon=self._settings.daemon_id)
         self._notifier.send("READY=1")
         await self._stop.wait()
-        await self._stop_in_order(writer, uplink)
+        await self._stop_in_order(reporter, writer, uplink)
         return not self._tasks.failed
 
-    async def _stop_in_order(self, writer: "asyncio.Task[None]", uplink: "asyncio.Task[None]") -> None:
+    async def _stop_in_order(
+        self, reporter: "asyncio.Task[None]", writer: "asyncio.Task[None]", uplink: "asyncio.Task[None]"
+    ) -> None:
         self._notifier.send("STOPPING=1")
-        deadline_s = self._settings.stop_deadline_s
-        await within(deadline_s, "capture", lambda: asyncio.to_thread(self._capture.stop, deadline_s))
+        step_s = self._settings.stop_deadline_s / 4  # all steps together stay within the deadline
+        await within(step_s, "status", lambda: finished(reporter))  # it starts cameras: none after this
+        await within(step_s, "capture", lambda: asyncio.to_thread(self._capture.stop, step_s))
         self._spool.finish()
-        await within(deadline_s, "spool", lambda: finished(writer))
+        await within(step_s, "spool", lambda: finished(writer))
         if not uplink.done() and self._uplink.state == "connected":
-            await within(LAST_SEND_S, "uplink", self._all_sent)
+            await within(step_s, "uplink", self._all_sent)
         await self._write_status()
         await self._tasks.cancel()
         await self._spool.close()
@@ -88,7 +91,7 @@ class Daemon:
     async def _report(self) -> None:
         """Renews the status file and follows the registry."""
         announced = self._registry.version()
-        while True:
+        while not self._stop.is_set():
             try:
                 await asyncio.to_thread(self._capture.reconcile)
                 version_now = self._registry.version()
@@ -99,12 +102,13 @@ class Daemon:
                     announced = version_now
                     self._uplink.reannounce()
             await self._write_status()
-            await asyncio.sleep(EVERY_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), EVERY_S)
 
     async def _write_status(self) -> None:
         try:
             status.write(self._settings.state_path, await self._status())
-        except OSError as error:
+        except (OSError, CrowError) as error:
             log.warning("status file could not be written", error=str(error))
 
     async def _status(self) -> dict[str, Any]:

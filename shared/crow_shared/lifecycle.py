@@ -102,5 +102,5 @@ async def within(deadline_s: float, what: str, step: Callable[[], Coroutine[Any,
 
 
 async def finished(task: "asyncio.Task[None]") -> None:
-    """Waits for a task's own end; giving up the wait does not cancel it."""
-    await asyncio.shield(task)
+    """Waits for a task's own end, however it ended; giving up the wait does not cancel it."""
+    await asyncio.wait([task])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crow_shared.lifecycle import Notifier, Tasks, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
 
 
 @pytest.fixture
@@ -76,3 +76,13 @@ async def test_a_stop_step_that_hangs_does_not_hold_the_stop() -> None:
         await asyncio.Event().wait()
 
     await asyncio.wait_for(within(0.01, "step", hang), 5)
+
+
+async def test_a_stop_goes_on_past_a_part_that_has_failed() -> None:
+    async def fail() -> None:
+        raise RuntimeError("broken")
+
+    tasks = Tasks(asyncio.Event())
+    part = tasks.start("part", fail())
+    await within(5, "part", lambda: finished(part))
+    assert tasks.failed

@@ -80,7 +80,12 @@ def test_an_append_that_fails_leaves_what_was_appended_before_it_durable(
     before = store.append(b"before")
     synced: list[int] = []
     sync = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (synced.append(before.segment), sync(descriptor)))
+
+    def noted(descriptor: int) -> None:
+        synced.append(before.segment)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
     with monkeypatch.context() as full:
         full.setattr(os, "write", failing(errno.ENOSPC))
         with pytest.raises(CrowError) as caught:

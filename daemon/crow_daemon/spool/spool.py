@@ -241,11 +241,13 @@ def _forget(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -
 
 
 def _record(db: sqlite3.Connection, hole: Hole, frames: int) -> None:
-    """Notes a hole and counts its frames. Where another one lies already, that stays; where one of its kind ends, it
-    goes on, so that a long time without receiver does not fill the index with holes.
+    """Notes a hole, unless one lies there already, and counts its frames.
+
+    It joins one of its kind that ends where it begins: a long time without receiver must not fill the index with holes.
     """
     before = db.execute(
-        "select from_seq, to_seq, reason from hole where camera_id = ? and from_seq <= ? order by from_seq desc limit 1",
+        "select from_seq, to_seq, reason from hole "
+        "where camera_id = ? and from_seq <= ? order by from_seq desc limit 1",
         (hole.camera_id, hole.from_seq),
     ).fetchone()
     if before is not None and before[1] >= hole.to_seq:
