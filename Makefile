@@ -28,11 +28,12 @@ test: setup ## everything: unit and contract tests, and the line end to end
 setup: $(NEEDS_UV) ## the development environment, llama-cpp-python included (compiles for some minutes, once)
 > $(UV) sync --quiet --extra llama
 
-lint: setup ## style, types, import contracts
+lint: setup ## style, types, import contracts, protos
 > $(RUN) ruff check
 > $(RUN) ruff format --check
 > $(RUN) mypy
 > $(RUN) lint-imports
+> $(RUN) buf lint proto
 
 bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
