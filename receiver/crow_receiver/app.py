@@ -41,7 +41,7 @@ from crow_receiver.vision.supervisor import WorkerVision
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_MESSAGE_BYTES
-from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, finished, finished_before, stop_on_signals, within
 
 log = structlog.get_logger()
 
@@ -116,7 +116,9 @@ class Receiver:
         """
         stop_on_signals(self._stop)
         try:
-            await self._vision.start()
+            if not await finished_before(self._stop, self._vision.start()):
+                await self._close()
+                return True
             await self._directory.resume()
             dispatching = self._tasks.start("dispatcher", self._dispatcher.run(self._last_messages))
             self._tasks.start("analysis", self._scheduler.run())
@@ -124,8 +126,11 @@ class Receiver:
             self._tasks.start("metrics", self._metrics.run())
             self._tasks.start("watchdog", self._notifier.feed_watchdog())
             self._tasks.start("sessions", _raised(self._directory.failed))
-            server, grpc_port = await self._serve_grpc()
-            web, serving, rest_port = await self._serve_rest()
+            server, grpc_port = self._bound_grpc()
+            web, serving, rest_port = self._serve_rest()
+            await server.start()
+            for service in ("", SERVICE):
+                await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         except BaseException:
             await self._close()
             raise
@@ -136,7 +141,8 @@ class Receiver:
         await self._stop_in_order(server, web, serving, dispatching)
         return not self._tasks.failed
 
-    async def _serve_grpc(self) -> tuple[grpc.aio.Server, int]:
+    def _bound_grpc(self) -> tuple[grpc.aio.Server, int]:
+        """The server with its port, not yet serving: a daemon must not come in before all the rest is there."""
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         ingest_pb2_grpc.add_IngestServiceServicer_to_server(self._ingest, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -150,15 +156,12 @@ class Receiver:
                 port = server.add_insecure_port(settings.listen)
         except (RuntimeError, OSError) as error:
             raise CrowError(Kind.UNAVAILABLE, "grpc_listen", f"cannot listen on {settings.listen}: {error}") from None
-        await server.start()
-        for service in ("", SERVICE):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return server, port
 
-    async def _serve_rest(self) -> "tuple[uvicorn.Server, asyncio.Task[None], int]":
+    def _serve_rest(self) -> "tuple[uvicorn.Server, asyncio.Task[None], int]":
         listening = _listening(self._settings.rest.listen)
         web = _Web(uvicorn.Config(self._api, log_config=None, access_log=False, lifespan="off"))
-        serving = asyncio.create_task(web.serve(sockets=[listening]), name="rest")
+        serving = self._tasks.start("rest", web.serve(sockets=[listening]))
         return web, serving, listening.getsockname()[1]
 
     async def _stop_in_order(
@@ -170,14 +173,16 @@ class Receiver:
     ) -> None:
         self._notifier.send("STOPPING=1")
         self._ready = False
-        deadline_s = self._settings.stop_deadline_s
+        step_s = self._settings.stop_deadline_s / 3  # two such steps and the closing stay within the deadline
         await self._health.enter_graceful_shutdown()
         self._ingest.drain()
         web.should_exit = True
-        await within(deadline_s, "rest", lambda: finished(serving))
-        await within(deadline_s, "grpc", lambda: server.stop(deadline_s / 2))
+        await asyncio.gather(
+            within(step_s, "rest", lambda: finished(serving)),
+            within(step_s, "grpc", lambda: server.stop(step_s / 2)),
+        )
         self._last_messages.set()
-        await within(deadline_s, "dispatch", lambda: finished(dispatching))
+        await within(step_s, "dispatch", lambda: finished(dispatching))
         await self._close()
         log.info("receiver stopped")
 

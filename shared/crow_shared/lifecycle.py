@@ -93,6 +93,21 @@ class Tasks:
         self._tasks.clear()
 
 
+async def finished_before(stop: asyncio.Event, step: Coroutine[Any, Any, None]) -> bool:
+    """Runs a long step of the start; a stop that is asked for meanwhile cancels it. Whether it finished."""
+    running, stopping = asyncio.create_task(step), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+            return True
+        return False
+    finally:
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+
+
 async def within(deadline_s: float, what: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs one step of an orderly stop; when it outlasts the deadline, says so and goes on with the next."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, finished, finished_before, stop_on_signals, within
 
 
 @pytest.fixture
@@ -86,3 +86,26 @@ async def test_a_stop_goes_on_past_a_part_that_has_failed() -> None:
     part = tasks.start("part", fail())
     await within(5, "part", lambda: finished(part))
     assert tasks.failed
+
+
+async def test_a_stop_does_not_wait_for_a_start_that_takes_long() -> None:
+    stop, cleaned_up = asyncio.Event(), False
+
+    async def load() -> None:
+        nonlocal cleaned_up
+        stop.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned_up = True
+
+    assert not await asyncio.wait_for(finished_before(stop, load()), 5)
+    assert cleaned_up
+
+
+async def test_a_start_that_fails_says_why() -> None:
+    async def fail() -> None:
+        raise RuntimeError("no model")
+
+    with pytest.raises(RuntimeError, match="no model"):
+        await finished_before(asyncio.Event(), fail())
