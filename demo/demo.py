@@ -32,6 +32,7 @@ CLIP_SECONDS = 60
 CLIP_FPS = 10.0
 SAMPLES_PER_SECOND = 2
 GAP_S = 5  # ends the sessions soon after the cameras stop; in a shop it is five minutes
+HEARTBEAT_S = 3  # a gate's longest silence has to be shorter than the session gap
 SETTLE_S = 120  # for the analysis of what was captured
 USER, PASSWORD = "demo", "demo:p@ss/word"  # with all that makes URLs break
 QUEUES = ("crow-interaction-queue", "crow-pattern-queue")

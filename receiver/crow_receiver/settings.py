@@ -38,7 +38,7 @@ class RestSettings(Section):
 class GatewaySettings(Section):
     """The API gateway in front of the HTTP routes."""
 
-    url: str = Field(default="", description="its public address, named as server in the OpenAPI document; API_GATEWAY_URL")
+    url: str = Field(default="", description="its public address, for the OpenAPI document; API_GATEWAY_URL")
     internal_key: SecretStr = Field(
         default=SecretStr(""), description="shared secret; better INTERNAL_GATEWAY_KEY; empty: routes answer 503"
     )
