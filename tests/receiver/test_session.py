@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from receiver_parts import HOUR_US, SECOND_US, ScriptedVision, analysis, known_c
 
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
 from crow_receiver.session.directory import SessionDirectory
-from crow_receiver.session.records import BatchLimits
-from crow_receiver.store import sessions
+from crow_receiver.session.records import BatchLimits, Outcome
+from crow_receiver.store import frames, sessions
 from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
 from crow_receiver.vision.schedule import AnalysisScheduler
@@ -253,3 +254,57 @@ async def test_two_engines_never_share_a_batch(receiver: Receiver) -> None:
     await receiver.closed()
     found = await receiver.messages(INTERACTION_QUEUE)
     assert [(b["engine"]["name"], len(b["frameAnalyses"])) for b in found] == [("llama", 5), ("classic", 5)]  # type: ignore[index, arg-type]
+
+
+async def test_a_frame_that_is_late_by_hours_does_not_end_the_session_of_now(receiver: Receiver) -> None:
+    now = await receiver.frame(1, HOUR_US)
+    await until(lambda: len(receiver.vision.seen) == 1)
+    await receiver.frame(2, HOUR_US - 7200 * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 2)
+    receiver.clock.advance(6)  # enough for a session that a later one has followed
+    await asyncio.sleep(0.7)
+    row = await receiver.store.read(lambda db: sessions.find_session(db, now))
+    assert row is not None
+    assert row.is_open
+
+
+async def test_one_who_gives_up_waiting_for_an_outcome_does_not_end_the_session(
+    store: Store, clock: ManualClock
+) -> None:
+    directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, lambda: None)
+    camera = await known_camera(store)
+    stored = await put(store, camera, 1, HOUR_US)
+    directory.stored(camera, stored)
+    (frame,) = await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set()))
+    release = threading.Event()
+    blocked = asyncio.create_task(store.write(lambda _: release.wait()))
+    telling = asyncio.create_task(directory.finished(camera.id, stored.session_id, Outcome(frame, analysis())))
+    await asyncio.sleep(0.1)  # the actor now waits for the store
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
+    release.set()
+    await blocked
+    async with asyncio.timeout(5):
+        while await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set())):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert not directory.failed.done()
+    assert directory.open_sessions == 1
+    await directory.stop()
+
+
+async def test_a_session_that_is_stopped_answers_whoever_waits(store: Store, clock: ManualClock) -> None:
+    directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, lambda: None)
+    camera = await known_camera(store)
+    stored = await put(store, camera, 1, HOUR_US)
+    (frame,) = await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set()))
+    release = threading.Event()
+    blocked = asyncio.create_task(store.write(lambda _: release.wait()))
+    telling = asyncio.create_task(directory.finished(camera.id, stored.session_id, Outcome(frame, analysis())))
+    await asyncio.sleep(0.1)  # the actor now waits for the store
+    await directory.stop()
+    with pytest.raises(CrowError) as caught:
+        await asyncio.wait_for(telling, 5)
+    assert caught.value.code == "session_stopped"
+    release.set()
+    await blocked

@@ -46,6 +46,15 @@ class FrameFinished:
     outcome: Outcome
     recorded: asyncio.Future[None]
 
+    def answer(self, error: CrowError | None) -> None:
+        """Tells the one who waits, unless that one has given up or has been told."""
+        if self.recorded.done():
+            return
+        if error is None:
+            self.recorded.set_result(None)
+        else:
+            self.recorded.set_exception(error)
+
 
 SessionMessage = FrameArrived | LaterSessionBegan | FrameFinished
 
@@ -69,6 +78,7 @@ class IngestSession:
         self._gap_s = gap_s
         self._wake_outbox = wake_outbox
         self._inbox: asyncio.Queue[SessionMessage] = asyncio.Queue()
+        self._in_hand: list[FrameFinished] = []  # taken from the inbox and perhaps not answered yet
         self._state = SessionState(pending=0, unbatched=0, oldest_unbatched_us=None, changed_windows=0)
         self._last_arrival_s = clock.monotonic_s()
         self._superseded = False
@@ -103,7 +113,7 @@ class IngestSession:
         return messages
 
     async def _work(self, messages: list[SessionMessage]) -> None:
-        finished: list[FrameFinished] = []
+        finished = self._in_hand = []
         for message in messages:
             match message:
                 case FrameArrived():
@@ -124,11 +134,11 @@ class IngestSession:
         except CrowError as error:
             log.warning("session could not be written; the frames will be analysed again", error=error.message)
             for message in finished:
-                message.recorded.set_exception(error)
+                message.answer(error)
             await asyncio.sleep(RETRY_S)
             return
         for message in finished:
-            message.recorded.set_result(None)
+            message.answer(None)
         self._wake_outbox()
 
     async def _closed(self) -> bool:
@@ -152,7 +162,9 @@ class IngestSession:
         return True
 
     def _answer_all(self, error: CrowError) -> None:
+        for message in self._in_hand:
+            message.answer(error)
         while not self._inbox.empty():
-            message = self._inbox.get_nowait()
-            if isinstance(message, FrameFinished) and not message.recorded.done():
-                message.recorded.set_exception(error)
+            waiting = self._inbox.get_nowait()
+            if isinstance(waiting, FrameFinished):
+                waiting.answer(error)

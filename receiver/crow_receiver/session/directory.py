@@ -53,7 +53,7 @@ class SessionDirectory:
             self._actor(session_id, camera)
 
     def stored(self, camera: CameraRow, stored: StoredFrame) -> None:
-        """A new frame is durable: its session hears of it, and so do earlier sessions of the camera."""
+        """A new frame is durable: its session hears of it, and when that is new, so do the camera's earlier ones."""
         new = stored.session_id not in self._actors
         self._actor(stored.session_id, camera.id).post(FrameArrived())
         if new:
@@ -80,7 +80,8 @@ class SessionDirectory:
 
     def _supersede(self, camera: CameraRow, by_session_id: str) -> None:
         for session_id, (camera_id, actor, _) in self._actors.items():
-            if camera_id == camera.id and session_id != by_session_id:
+            # Ids of one camera sort by time. A late frame that opens an old session must not end a later one.
+            if camera_id == camera.id and session_id < by_session_id:
                 actor.post(LaterSessionBegan())
 
     def _actor(self, session_id: str, camera: int) -> IngestSession:
