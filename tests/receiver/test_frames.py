@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,16 @@ from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, p
 
 from crow_receiver.ingest.intake import checked_frame
 from crow_receiver.store import cameras, frames, sessions
-from crow_receiver.store.frames import forget_pictures, pending_frames, unlink_forgotten
+from crow_receiver.store.frames import forget_pictures, next_frames, unlink_forgotten
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
 
 LAST_OF_HOUR = HOUR_US + 3_600 * SECOND_US - 1
+
+
+def waiting_indexes(db: sqlite3.Connection) -> list[int]:
+    rows = db.execute("select frame_index from frame where state = 'pending' order by id")
+    return [frame_index for (frame_index,) in rows]
 
 
 async def test_a_frame_sent_twice_is_stored_once(store: Store) -> None:
@@ -22,7 +28,7 @@ async def test_a_frame_sent_twice_is_stored_once(store: Store) -> None:
     again = await put(store, camera, 1, HOUR_US)
     assert (first.duplicate, again.duplicate) == (False, True)
     assert (first.session_id, first.frame_index) == (again.session_id, again.frame_index)
-    assert len(await store.read(lambda db: pending_frames(db, HOUR_US, 10, set()))) == 1
+    assert await store.read(waiting_indexes) == [0]
 
 
 async def test_a_session_is_named_after_its_camera_and_first_frame(store: Store) -> None:
@@ -81,7 +87,7 @@ async def test_a_stream_cannot_step_over_frames_that_failed(store: Store) -> Non
         await put(store, camera, 3, HOUR_US)
     assert caught.value.kind is Kind.CONFLICT
     assert await store.read(lambda db: cameras.durable_seq(db, camera.id, "epoch")) == 1
-    assert len(await store.read(lambda db: pending_frames(db, HOUR_US, 10, set()))) == 1
+    assert await store.read(waiting_indexes) == [0]
 
 
 async def test_work_that_raises_takes_back_only_its_own(store: Store) -> None:
@@ -91,22 +97,28 @@ async def test_work_that_raises_takes_back_only_its_own(store: Store) -> None:
         return_exceptions=True,
     )  # fmt: skip
     assert isinstance(results[1], CrowError)
-    assert [frame.frame_index for frame in await store.read(lambda db: pending_frames(db, HOUR_US, 9, set()))] == [0, 1]
+    assert await store.read(waiting_indexes) == [0, 1]
 
 
-async def test_cameras_take_turns_and_each_one_its_oldest_first(store: Store) -> None:
+async def test_next_is_the_oldest_frame_of_each_camera_that_may_be_tried_now(store: Store) -> None:
     busy, quiet = await known_camera(store, "busy"), await known_camera(store, "quiet")
     for seq in range(1, 6):
         await put(store, busy, seq, HOUR_US + seq * SECOND_US)
     await put(store, quiet, 1, HOUR_US)
-    found = await store.read(lambda db: pending_frames(db, HOUR_US, 4, set()))
-    assert [frame.camera for frame in found] == [busy.id, quiet.id, busy.id, busy.id]
+    found = await store.read(lambda db: next_frames(db, HOUR_US))
+    assert {frame.camera: frame.frame_index for frame in found} == {busy: 0, quiet: 0}
+    (first,) = [frame for frame in found if frame.camera == busy]
+    await store.write(lambda tx: frames.put_off(tx.db, first.id, "worker died", HOUR_US + 1))
+    found = await store.read(lambda db: next_frames(db, HOUR_US))
+    assert {frame.camera: frame.frame_index for frame in found} == {busy: 1, quiet: 0}
+    found = await store.read(lambda db: next_frames(db, HOUR_US + 1))
+    assert {frame.camera: (frame.frame_index, frame.attempts) for frame in found} == {busy: (0, 1), quiet: (0, 0)}
 
 
 async def test_old_pictures_go_when_they_are_analysed_and_not_before(store: Store) -> None:
     camera = await known_camera(store)
     await put(store, camera, 1, HOUR_US)
-    (frame,) = await store.read(lambda db: pending_frames(db, HOUR_US, 1, set()))
+    (frame,) = await store.read(lambda db: next_frames(db, HOUR_US))
     await store.write(lambda tx: tx.pictures.close())  # the segment is no longer written
     assert await store.write(lambda tx: forget_pictures(tx, HOUR_US + 1)) == 0
     await store.write(lambda tx: tx.db.execute("update frame set state = 'failed'").rowcount)
@@ -124,7 +136,7 @@ async def test_what_was_stored_is_there_after_a_restart(store: Store, tmp_path: 
     store.close()
     again = Store(tmp_path / "receiver")
     row = await again.read(lambda db: sessions.find_session(db, stored.session_id))
-    (frame,) = await again.read(lambda db: pending_frames(db, HOUR_US, 1, set()))
+    (frame,) = await again.read(lambda db: next_frames(db, HOUR_US))
     assert row is not None
     assert (row.frames, row.is_open) == (1, True)
     assert await again.read_picture(frame.picture) == frame_at(HOUR_US, 1).payload

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,9 +15,12 @@ from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import BatchLimits, Outcome
 from crow_receiver.store import frames, sessions
+from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
+from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schedule import AnalysisScheduler
+from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
 
 LIMITS = BatchLimits(frames=10, age_s=30)
@@ -205,6 +209,49 @@ async def test_no_camera_starves_behind_a_busy_one(store: Store, clock: ManualCl
         assert times == sorted(times)
 
 
+async def test_a_camera_that_comes_later_gets_the_next_turn_and_an_idle_slot_at_once(
+    store: Store, clock: ManualClock
+) -> None:
+    """Two slots, the frames of one camera: the second slot is for whoever comes."""
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowVision(ScriptedVision):
+        async def describe(self, request: VisionRequest) -> Analysis:
+            if request.camera.endswith("busy"):
+                at_work.set()
+                await go_on.wait()
+            return await super().describe(request)
+
+    vision = SlowVision(slots=2)
+    receiver = Receiver(store, clock, vision)
+    for seq in range(1, 31):
+        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "busy")
+    await receiver.start()
+    await at_work.wait()
+    await receiver.frame(1, HOUR_US, "quiet")
+    await until(lambda: vision.seen == [("acme/shop/quiet", HOUR_US)])
+    go_on.set()
+    await receiver.stop()
+
+
+async def test_a_store_that_cannot_be_read_does_not_end_the_analysis(
+    store: Store, clock: ManualClock, vision: ScriptedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> list[PendingFrame]:
+        tried.set()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    tried = threading.Event()
+    receiver = Receiver(store, clock, vision)
+    with monkeypatch.context() as broken:
+        broken.setattr(frames, "next_frames", refuse)
+        await receiver.start()
+        await until(tried.is_set)
+    await receiver.frame(1, HOUR_US)
+    await until(lambda: len(vision.seen) == 1)
+    await receiver.stop()
+
+
 async def test_one_camera_never_has_two_frames_under_way(store: Store, clock: ManualClock) -> None:
     vision = ScriptedVision(slots=4)
     receiver = Receiver(store, clock, vision)
@@ -275,7 +322,7 @@ async def test_one_who_gives_up_waiting_for_an_outcome_does_not_end_the_session(
     camera = await known_camera(store)
     stored = await put(store, camera, 1, HOUR_US)
     directory.stored(camera, stored)
-    (frame,) = await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set()))
+    (frame,) = await store.read(lambda db: frames.next_frames(db, HOUR_US))
     release = threading.Event()
     blocked = asyncio.create_task(store.write(lambda _: release.wait()))
     telling = asyncio.create_task(directory.finished(camera.id, stored.session_id, Outcome(frame, analysis())))
@@ -285,7 +332,7 @@ async def test_one_who_gives_up_waiting_for_an_outcome_does_not_end_the_session(
     release.set()
     await blocked
     async with asyncio.timeout(5):
-        while await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set())):
+        while await store.read(lambda db: frames.next_frames(db, HOUR_US)):
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     assert not directory.failed.done()
@@ -297,7 +344,7 @@ async def test_a_session_that_is_stopped_answers_whoever_waits(store: Store, clo
     directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, lambda: None)
     camera = await known_camera(store)
     stored = await put(store, camera, 1, HOUR_US)
-    (frame,) = await store.read(lambda db: frames.pending_frames(db, HOUR_US, 1, set()))
+    (frame,) = await store.read(lambda db: frames.next_frames(db, HOUR_US))
     release = threading.Event()
     blocked = asyncio.create_task(store.write(lambda _: release.wait()))
     telling = asyncio.create_task(directory.finished(camera.id, stored.session_id, Outcome(frame, analysis())))

@@ -29,12 +29,12 @@ class PendingFrame:
     """A frame that waits for its analysis."""
 
     id: int
-    camera: int
     session_id: str
     frame_index: int
     capture_us: int
     attempts: int
     picture: Pointer
+    camera: CameraRow
 
 
 def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int) -> StoredFrame:
@@ -66,23 +66,24 @@ def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, no
     return StoredFrame(session_id, frames - 1, duplicate=False)
 
 
-_PENDING = 'id, camera, session_id, frame_index, capture_us, attempts, segment, "offset", length, crc32'
-
-
-def pending_frames(db: sqlite3.Connection, now_us: int, limit: int, but: set[int]) -> list[PendingFrame]:
-    """Up to `limit` frames to analyse next except those in `but`: the cameras take turns, each one's oldest first."""
+def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
+    """Of each camera with frames to analyse now, the oldest; by the index, however many wait behind it."""
     rows = db.execute(
-        f"""select {_PENDING} from (
-                select *, row_number() over (partition by camera order by id) as turn
-                from frame where state = 'pending')
-            where not_before_us <= ? and segment is not null order by turn, id limit ?""",  # noqa: S608 — a constant
-        (now_us, limit + len(but)),
+        """select f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.segment, f."offset", f.length, f.crc32,
+               c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms
+           from camera as c join frame as f on f.id = (
+               select id from frame where camera = c.id and state = 'pending' and not_before_us <= ?
+               order by id limit 1)""",
+        (now_us,),
     )
-    return [_pending(row) for row in rows if row[0] not in but][:limit]
-
-
-def _pending(row: tuple[int, int, str, int, int, int, int, int, int, int]) -> PendingFrame:
-    return PendingFrame(*row[:6], Pointer(*row[6:]))
+    return [
+        PendingFrame(
+            *(frame_id, session_id, index, capture_us, attempts),
+            picture=Pointer(*rest[:4]),
+            camera=CameraRow(rest[4], CameraKey(*rest[5:8]), *rest[8:]),
+        )
+        for frame_id, session_id, index, capture_us, attempts, *rest in rows
+    ]
 
 
 def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) -> None:
@@ -105,20 +106,34 @@ def forget_pictures(tx: Transaction, received_before_us: int) -> int:
 
     Whole segments go, once every frame in them is older and none still waits for its analysis.
     """
-    rows = tx.db.execute(
-        """select segment from frame where segment is not null group by segment
-           having max(received_us) < ? and sum(state = 'pending') = 0""",
-        (received_before_us,),
-    ).fetchall()
-    segments = [(segment,) for (segment,) in rows if segment != tx.pictures.current]
-    tx.db.executemany("update frame set segment = null where segment = ?", segments)
-    return len(segments)
+    forgotten, segment = 0, -1
+    while True:
+        # Segments are filled one after the other, so the first that is too young ends the search.
+        (segment,) = tx.db.execute("select min(segment) from frame where segment > ?", (segment,)).fetchone()
+        if segment is None:
+            return forgotten
+        newest_us, waiting = tx.db.execute(
+            "select max(received_us), sum(state = 'pending') from frame where segment = ?", (segment,)
+        ).fetchone()
+        if newest_us >= received_before_us or segment == tx.pictures.current:
+            return forgotten
+        if not waiting:
+            tx.db.execute("update frame set segment = null where segment = ?", (segment,))
+            forgotten += 1
+
+
+# From one segment to the next by the index: `select distinct` would look at every frame that there is.
+_SEGMENTS_IN_USE = """
+    with recursive used (segment) as (
+        select min(segment) from frame where segment is not null
+        union all select (select min(segment) from frame where segment > used.segment) from used
+            where used.segment is not null)
+    select segment from used where segment is not null"""
 
 
 def unlink_forgotten(tx: Transaction) -> int:
     """Deletes the segment files that no row points at, and returns how many. Only after the forgetting is committed."""
-    used = tx.db.execute("select distinct segment from frame where segment is not null")
-    return tx.pictures.keep_only(segment for (segment,) in used)
+    return tx.pictures.keep_only(segment for (segment,) in tx.db.execute(_SEGMENTS_IN_USE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,7 @@ def analysis_backlog(db: sqlite3.Connection) -> list[BacklogRow]:
     rows = db.execute(
         """select organization_id, site_id, camera_id,
                (select count(*) from frame where camera = c.id and state = 'pending'),
-               (select min(received_us) from frame where camera = c.id and state = 'pending'),
+               (select received_us from frame where camera = c.id and state = 'pending' order by id limit 1),
                (select count(*) from frame where camera = c.id and state = 'failed')
            from camera as c order by c.id"""
     )
