@@ -211,6 +211,10 @@ def sent(seq: int, camera_id: str = "till") -> pb.StreamFramesRequest:
     return pb.StreamFramesRequest(frame=to_wire(replace(frame_at(NOW_US, seq), camera_id=camera_id)))
 
 
+def gap(from_seq: int, to_seq: int) -> pb.StreamFramesRequest:
+    return pb.StreamFramesRequest(gap=pb.Gap(camera_id="till", from_seq=from_seq, to_seq=to_seq))
+
+
 @pytest.mark.parametrize(
     ("requests", "code", "words"),
     [
@@ -221,6 +225,12 @@ def sent(seq: int, camera_id: str = "till") -> pb.StreamFramesRequest:
         ([hello(), hello()], grpc.StatusCode.INVALID_ARGUMENT, "second Hello"),
         ([hello(), sent(1, "attic")], grpc.StatusCode.NOT_FOUND, "'attic' was not named"),
         ([hello(), sent(5)], grpc.StatusCode.INVALID_ARGUMENT, "jumps from 0 to 5"),
+        ([hello(), gap(1, 2**64 - 1)], grpc.StatusCode.INVALID_ARGUMENT, "gap from 1"),
+        (
+            [hello(cameras=[pb.HelloCamera(camera_id="till", acked_seq=2**64 - 1)])],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "acked_seq",
+        ),
         (
             [hello(), pb.StreamFramesRequest(frame={"camera_id": "till", "seq": 1, "payload": bytes(3 << 20)})],
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -257,6 +267,24 @@ async def test_draining_lets_what_is_under_way_arrive(server: Server, daemon: Da
     await until(lambda: server.service.connected_daemons == 0)
     stored = [seq for _, seq in await server.stored()]
     assert stored == list(range(1, len(stored) + 1))
+
+
+async def test_gaps_are_taken_one_at_a_time_however_many_come(server: Server) -> None:
+    requests = [hello(), sent(1), *(gap(seq, seq) for seq in range(2, 300)), sent(300)]
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, server.store._jobs.qsize())
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        answers = [a async for a in ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames(iter(requests))]
+    watching.cancel()
+    assert answers[-1].ack.cameras[0].durable_seq == 300
+    assert most < WINDOW
 
 
 async def test_a_receiver_that_lost_frames_goes_on_where_the_daemon_stands(server: Server) -> None:

@@ -1,7 +1,8 @@
 """IngestService over grpc.aio: one stream per daemon.
 
 Reading, storing and acknowledging run apart: a frame is handed to the store as soon as it is read, commits come back in
-order, and one task writes cumulative acknowledgements every `ACK_FRAMES` frames or `ACK_EVERY_S`.
+order, and one task writes cumulative acknowledgements when nothing more is on its way to the disk, at the latest after
+`ACK_EVERY_S`. What is in memory is bounded: frames by the window, gaps by taking one at a time.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import structlog
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_receiver.ingest.intake import Intake, checked_frame
-from crow_receiver.ingest.protocol import PROTOCOL_VERSION, ReceiverProtocol
+from crow_receiver.ingest.protocol import MAX_SEQ, PROTOCOL_VERSION, ReceiverProtocol
 from crow_receiver.store import cameras
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.store import Store, Transaction
@@ -179,17 +180,18 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
                         self._start(stream, self._frame(stream, request))
                 case "gap":
                     if stream.protocol.take_gap(request.gap):
-                        self._start(stream, self._gap(stream, request.gap))
+                        await asyncio.wait({self._start(stream, self._gap(stream, request.gap))})
                 case "hello":
                     raise CrowError(Kind.INVALID, "protocol_error", "a second Hello")
             if stream.protocol.unacknowledged:
                 stream.progress.set()
 
-    def _start(self, stream: _Stream, storing: Coroutine[Any, Any, None]) -> None:
+    def _start(self, stream: _Stream, storing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         # Tasks run to their first wait, which is the hand-over to the store's queue, in the order of their creation.
         task = asyncio.create_task(storing)
         stream.storing.add(task)
         task.add_done_callback(lambda done: self._stored(stream, done))
+        return task
 
     def _stored(self, stream: _Stream, task: "asyncio.Task[None]") -> None:
         stream.storing.discard(task)
@@ -282,6 +284,8 @@ def _checked_hello(hello: pb.Hello) -> dict[str, CameraKey]:
         raise CrowError(Kind.TOO_LARGE, "too_many_cameras", f"more than {MAX_CAMERAS} cameras in Hello")
     for camera in hello.cameras:
         checked_id(camera.camera_id, "camera id")
+        if camera.acked_seq > MAX_SEQ:
+            raise CrowError(Kind.INVALID, "protocol_error", f"acked_seq {camera.acked_seq} is above {MAX_SEQ}")
         if len(camera.name) > MAX_NAME_CHARS:
             raise CrowError(Kind.TOO_LARGE, "name_too_long", f"camera name longer than {MAX_NAME_CHARS} characters")
     return {c.camera_id: CameraKey(hello.organization_id, hello.site_id, c.camera_id) for c in hello.cameras}

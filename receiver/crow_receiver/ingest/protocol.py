@@ -15,6 +15,7 @@ from crow.cctv.v1 import ingest_pb2 as pb
 from crow_shared.errors import CrowError, Kind
 
 PROTOCOL_VERSION = 1
+MAX_SEQ = 2**63 - 1  # what the store can hold
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class ReceiverProtocol:
 
     def take_gap(self, gap: pb.Gap) -> bool:
         """Whether this gap tells something new. Raises as `take_frame` does."""
-        if gap.to_seq < gap.from_seq:
+        if not gap.from_seq <= gap.to_seq <= MAX_SEQ:
             raise _broken(f"gap from {gap.from_seq} to {gap.to_seq} of camera {gap.camera_id!r}")
         return self._take(gap.camera_id, gap.from_seq, gap.to_seq)
 
