@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_the_units_leave_time_for_an_orderly_stop() -> None:
     ):
         stop_s = int(re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), flags=re.MULTILINE)[0])
         assert stop_s > 2 * deadline_s
+
+
+@pytest.mark.parametrize("load", [load_daemon, load_receiver])
+def test_a_log_level_that_does_not_exist_is_refused_before_the_start(load: Callable[..., object]) -> None:
+    prefix = "CROW_DAEMON_" if load is load_daemon else "CROW_RECEIVER_"
+    with pytest.raises(CrowError, match="log_level"):
+        load(None, {f"{prefix}LOG_LEVEL": "loud"})
 
 
 @pytest.mark.parametrize(

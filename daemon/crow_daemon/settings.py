@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from crow_shared import settings
 from crow_shared.identity import is_loopback, valid_id
-from crow_shared.settings import Environment, Section
+from crow_shared.settings import Environment, LogLevel, Section
 
 ENVIRONMENT_PREFIX = "CROW_DAEMON_"
 ALIASES = {"ENVIRONMENT": ("environment",)}
@@ -42,7 +42,7 @@ class DaemonSettings(Section):
     site_id: str = Field(default="shop", description="the shop that this box is in")
     daemon_id: str = Field(default="daemon", description="this box; unique within the site")
     state_dir: str = Field(default="/var/lib/crow-daemon", description="registry, spool and status")
-    log_level: str = Field(default="info", description="debug, info, warning or error")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
     stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()

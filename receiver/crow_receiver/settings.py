@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from crow_shared import settings
 from crow_shared.identity import is_loopback
-from crow_shared.settings import Environment, Section
+from crow_shared.settings import Environment, LogLevel, Section
 
 ENVIRONMENT_PREFIX = "CROW_RECEIVER_"
 ALIASES = {
@@ -47,7 +47,7 @@ class GatewaySettings(Section):
 class SessionSettings(Section):
     """One hour of continuous footage of one camera."""
 
-    gap_s: float = Field(default=300, gt=0, le=3600, description="a longer silence ends a session")
+    gap_s: float = Field(default=300, ge=1, le=3600, description="a longer silence ends a session")
 
 
 class VisionSettings(Section):
@@ -82,7 +82,7 @@ class ReceiverSettings(Section):
 
     environment: Environment = Field(default=Environment.LOCAL, description="local, dev or prod")
     state_dir: str = Field(default="/var/lib/crow-receiver", description="database, pictures, queues and models")
-    log_level: str = Field(default="info", description="debug, info, warning or error")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
     stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
     grpc: GrpcSettings = GrpcSettings()
     rest: RestSettings = RestSettings()

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +23,9 @@ class Environment(StrEnum):
     LOCAL = "local"
     DEV = "dev"
     PROD = "prod"
+
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 
 class Section(BaseModel):
@@ -126,7 +129,7 @@ def _put(tree: dict[str, Any], place: tuple[str, ...], value: str, variable: str
 def _sentence(model: type[Section], detail: ErrorDetails) -> str:
     place = [str(part) for part in detail["loc"]]
     if detail["type"] != "extra_forbidden":
-        return f"{'.'.join(place)}: {detail['msg']}"
+        return ": ".join(filter(None, [".".join(place), detail["msg"]]))  # a whole model's fault has no place
     table = model
     for part in place[:-1]:
         annotation = table.model_fields[part].annotation
