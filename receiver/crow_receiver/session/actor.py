@@ -128,7 +128,7 @@ class IngestSession:
             return
         outcomes = [message.outcome for message in finished]
         try:
-            self._state = await self._store.write(
+            self._state, told = await self._store.write(
                 lambda tx: records.record(tx, self.session_id, outcomes, self._limits, now_us)
             )
         except CrowError as error:
@@ -139,7 +139,8 @@ class IngestSession:
             return
         for message in finished:
             message.answer(None)
-        self._wake_outbox()
+        if told:
+            self._wake_outbox()
 
     async def _closed(self) -> bool:
         idle_s = self._clock.monotonic_s() - self._last_arrival_s

@@ -71,18 +71,19 @@ def resume(db: sqlite3.Connection, session_id: str) -> tuple[SessionState, int]:
 
 def record(
     tx: Transaction, session_id: str, outcomes: Sequence[Outcome], limits: BatchLimits, now_us: int
-) -> SessionState:
-    """Records outcomes and writes the batches and windows that are due."""
+) -> tuple[SessionState, bool]:
+    """Records outcomes and writes the batches and windows that are due; the state after that, and whether any was."""
     for outcome in outcomes:
         _record_outcome(tx.db, session_id, outcome, now_us)
     state = _state(tx.db, session_id)
+    told = state.due(now_us, limits)
     while state.batch_due(now_us, limits):
         _write_batch(tx.db, session_id, limits, now_us)
         state = _state(tx.db, session_id)
     if state.changed_windows:
         _write_windows(tx.db, session_id, now_us, closing=False)
         state.changed_windows = 0
-    return state
+    return state, told
 
 
 def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) -> bool:
