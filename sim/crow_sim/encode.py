@@ -11,6 +11,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from crow_shared.errors import CrowError, Kind
+
 Codec = Literal["h264", "hevc"]
 
 _ENCODERS = {"h264": "libx264", "hevc": "libx265"}
@@ -22,22 +24,32 @@ def encode(
 ) -> None:
     """Writes pictures (height x width x 3, uint8, BGR; all of the first one's size, which is even) to an MP4 file.
 
-    The file appears when it is complete. Raises ValueError when there are no pictures.
+    The file appears when it is complete; a failure leaves nothing behind. Raises ValueError when there are no pictures,
+    CrowError(UNAVAILABLE) when the file cannot be written, and what `pictures` raises.
     """
     rate = Fraction(fps).limit_denominator(1001)
     partial = path.with_name(path.name + ".part")
-    with av.open(str(partial), "w", format="mp4") as container:
+    try:
+        _write(partial, pictures, rate, codec, max(1, round(fps * gop_s)))
+        partial.replace(path)
+    except av.FFmpegError as error:
+        raise CrowError(Kind.UNAVAILABLE, "clip_unwritable", f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: Fraction, codec: Codec, gop: int) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = _add_stream(container, codec, rate, max(1, round(fps * gop_s)), picture)
+                stream = _add_stream(container, codec, rate, gop, picture)
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
         if stream is None:
-            raise ValueError(f"no pictures for {path}")
+            raise ValueError("a clip needs at least one picture")
         container.mux(stream.encode(None))
-    partial.replace(path)
 
 
 def _add_stream(

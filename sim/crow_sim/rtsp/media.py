@@ -85,7 +85,7 @@ def _read(container: av.container.InputContainer, path: Path) -> Media:
         raise CrowError(
             Kind.UNSUPPORTED,
             "media_codec",
-            f"{path} is {codec}; only H.264 and H.265 are served (see `crow-sim convert`)",
+            f"{path} is {codec}; only H.264 and H.265 are served (see `crow-sim transcode`)",
         )
     assert stream.time_base is not None
     is_hevc = codec == "hevc"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crow_sim.shop.script import Colour, Moment
-from crow_sim.shop.truth import Box, Movement, Role
+from crow_sim.shop.truth import Activity, Box, Movement, Role
 
 Picture = NDArray[np.uint8]
 Pixel = tuple[float, float]
@@ -16,6 +16,7 @@ Pixel = tuple[float, float]
 _STRIDE_M = 0.75
 _SUBPIXEL_BITS = 4
 _PRODUCT_COLOUR: Colour = (40, 60, 220)
+_FACING_AWAY = frozenset({Activity.BROWSING, Activity.PAYING})  # displays and tills are seen past the person
 _SHOE_COLOUR: Colour = (30, 30, 32)
 _APRON_COLOUR: Colour = (40, 90, 30)
 
@@ -115,7 +116,7 @@ class _Drawing:
         sideways = {Movement.LEFT: -1, Movement.RIGHT: 1}.get(moment.movement, 0)
         self._facing = sideways
         self._swing = sin(2 * pi * moment.walked_m / _STRIDE_M / 2) if moment.movement is not Movement.STILL else 0.0
-        self._back_turned = moment.movement is Movement.AWAY or (moment.movement is Movement.STILL and moment.reach > 0)
+        self._back_turned = moment.movement is Movement.AWAY or moment.activity in _FACING_AWAY
         self._slim = 0.8 if sideways else 1.0  # seen from the side
 
     def _at(self, across: float, up: float) -> Pixel:

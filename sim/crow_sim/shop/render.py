@@ -105,7 +105,7 @@ class Renderer:
             return
         y, x = np.mgrid[seen.top : seen.bottom, seen.left : seen.right].astype(np.float32)
         distance = ((x - foot[0]) / half_width) ** 2 + ((y - foot[1]) / (half_width * 0.38)) ** 2
-        shade = 1 - _SHADOW_DEPTH * np.exp(-2.2 * distance)
+        shade = 1 - _SHADOW_DEPTH * (1 - distance).clip(0, 1)
         area = canvas[seen.top : seen.bottom, seen.left : seen.right]
         area[:] = (area * shade[..., None]).astype(np.uint8)
 
