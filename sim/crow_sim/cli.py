@@ -39,6 +39,7 @@ def render(view: str, seconds: float, fps: float, seed: int, codec: str, out: Pa
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def transcode(source: Path, target: Path) -> None:
     """Makes any footage servable: H.264 with a key frame a second."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     transcode_for_serving(source, target)
     click.echo(str(target))
 

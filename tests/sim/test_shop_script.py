@@ -145,5 +145,5 @@ def test_a_scene_of_any_length_has_busy_and_empty_stretches(view: View, seconds:
     frames = truths(planned_scene(view, 4, seconds), [number / 2 for number in range(round(seconds * 2))])
     peopled = [bool(frame.people) for frame in frames]
     assert any(peopled)
-    last_fifth = peopled[round(len(peopled) * 0.8) :] if seconds <= 60 else peopled[round(43 * 2) : 120]
+    last_fifth = peopled[round(len(peopled) * 0.8) :] if seconds <= 60 else peopled[86:120]
     assert not any(last_fifth)
