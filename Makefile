@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-line test setup lint proto samples clean
+.PHONY: help demo bench-line chaos test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: setup ## style, types, import contracts, protos
 
 bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
+
+chaos: setup ## kill -9 on the running line, CHAOS_KILLS=300 times, then every frame is counted
+> CHAOS_KILLS=$${CHAOS_KILLS:-300} $(RUN) pytest tests/chaos -k cost -s
 
 proto: ## regenerates the committed stubs in shared/crow from proto/
 > $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto

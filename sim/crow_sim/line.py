@@ -29,6 +29,7 @@ class Service:
     def __init__(self, command: str, directory: Path, environ: Mapping[str, str]) -> None:
         """`command` is an entry point installed beside the running Python, `directory` its state directory."""
         self.command = command
+        self.program = (_installed(command),)  # a test may put a changed program in its place
         self.directory = directory
         self.log = directory.with_suffix(".log")
         prefix = command.upper().replace("-", "_")
@@ -42,11 +43,14 @@ class Service:
         self.directory.mkdir(parents=True, exist_ok=True)
         address = self.directory / "notify"
         address.unlink(missing_ok=True)
+        if self._manager is not None:
+            self._manager.close()
+        self._notified = []
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._manager.bind(str(address))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 — our own commands
-                [_installed(self.command), "run"],
+                [*self.program, "run"],
                 env={**self._environ, "NOTIFY_SOCKET": str(address)},
                 stdout=log,
                 stderr=log,
@@ -71,7 +75,8 @@ class Service:
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log's events of this name."""
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
-        parsed = [json.loads(line) for line in lines if line.startswith("{")]
+        # A line is whole unless its writer was killed in the middle of it.
+        parsed = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [event for event in parsed if event.get("event") == name]
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
