@@ -22,14 +22,14 @@ def write(state_dir: Path, status: dict[str, Any]) -> None:
 def read(state_dir: Path, now_us: int) -> dict[str, Any]:
     """The latest status, with `running` telling whether it is still being renewed.
 
-    Raises CrowError(NOT_FOUND) where no daemon has run yet.
+    Raises CrowError(UNAVAILABLE) where no daemon has run yet.
     """
     path = state_dir / FILE_NAME
     try:
         status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CrowError(
-            Kind.NOT_FOUND, "no_status", f"no daemon has run with the state directory {state_dir}"
+            Kind.UNAVAILABLE, "no_status", f"no daemon has run with the state directory {state_dir}"
         ) from None
     except (OSError, ValueError) as error:
         raise CrowError(Kind.UNAVAILABLE, "status_unreadable", f"cannot read {path}: {error}") from None

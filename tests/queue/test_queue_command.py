@@ -87,6 +87,28 @@ def test_depths_are_a_table_for_people_and_json_for_programs(command: Command) -
     assert command.json("depths")[0]["ready"] == 2
 
 
+@pytest.mark.parametrize(
+    ("body", "summary"),
+    [
+        (
+            {"frameAnalyses": [{"description": "Nobody."}, {"description": "A man looks\x1b[2J at shoes."}]},
+            "2 frames: … A man looks [2J at shoes.",
+        ),
+        (
+            {"kind": "window", "frames": {"analysed": 60}, "people": {"mean": 0.5, "max": 2}},
+            "window, 60 frames: 0.5 people on average, 2 at most",
+        ),
+        ({"other": "thing"}, '{"other": "thing"}'),
+        ({"other": "x" * 200}, '{"other": "' + "x" * 88 + "…"),
+    ],
+)
+def test_a_table_says_in_short_what_is_in_a_message(
+    body: dict[str, object], summary: str, command: Command, queue: EmbeddedQueue
+) -> None:
+    queue.publish_many([Message(QUEUE, "m3", json.dumps(body).encode(), {})])
+    assert command("peek", QUEUE).stdout.splitlines()[-1].endswith(f"  {summary}")
+
+
 def test_an_empty_queue_is_said_to_be_empty(command: Command) -> None:
     assert command("dead", QUEUE).stdout == "nothing there\n"
 

@@ -23,8 +23,16 @@ from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError, Kind
 
 MAX_PASSWORD_CHARACTERS = 256
+MAX_FPS = 30
+MIN_FPS = 1 / 3600
 PROBE_TIMEOUT_S = 20.0
 EVERY_PICTURE_MS = 33
+
+_ADD_EXAMPLES = """\b
+Examples:
+  crow-daemon camera add till --url rtsp://192.168.1.64/stream1 --username shop
+  crow-daemon camera add monday --file till.mp4 --recorded-at 2026-11-22T09:00:00+01:00
+"""
 
 
 class CameraContext(Protocol):
@@ -38,19 +46,29 @@ class CameraContext(Protocol):
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _checked_fps(_ctx: click.Context, _param: click.Parameter, fps: float | None) -> float | None:
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise click.BadParameter(f"{fps:g} samples a second; it is at most {MAX_FPS}, and at least one an hour")
+    return fps
+
+
 def _sampling_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--name", help="How people call it; free text. Default: the id."),
-            click.option("--fps", type=click.FloatRange(1 / 3600, 30), help="Samples per second. Default: 1."),
+            click.option(
+                "--fps", type=float, callback=_checked_fps, help=f"Samples per second, at most {MAX_FPS}. Default: 1."
+            ),
             click.option(
                 "--gate",
                 type=click.Choice([mode.value for mode in GateMode]),
-                help="Which samples are sent: all (off), or changed.",
+                help="Which samples are sent: all (off), or those in which something changed. Default: off.",
             ),
-            click.option("--heartbeat", "heartbeat_s", type=int, help="Seconds after which a gate sends anyway. [60]"),
-            click.option("--jpeg-long-side", type=int, help="Pixels of the longer side of what is sent. [896]"),
-            click.option("--jpeg-quality", type=int, help="30 to 100. [85]"),
+            click.option(
+                "--heartbeat", "heartbeat_s", type=int, help="Seconds after which a gate sends anyway. Default: 60."
+            ),
+            click.option("--jpeg-long-side", type=int, help="Pixels of the longer side of what is sent. Default: 896."),
+            click.option("--jpeg-quality", type=int, help="30 to 100. Default: 85."),
         )
     ):
         command = option(command)
@@ -60,17 +78,23 @@ def _sampling_options(command: Command) -> Command:
 def _source_options(command: Command) -> Command:
     for option in reversed(
         (
-            click.option("--url", help="rtsp:// or rtsps:// URL, without user name and password."),
-            click.option("--username", help="Asked for a password when typed at a terminal."),
+            click.option("--url", metavar="URL", help="rtsp:// or rtsps:// URL, without user name and password."),
+            click.option(
+                "--username", metavar="NAME", help="User name at the camera; at a terminal, the password is asked for."
+            ),
             click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
-            click.option("--password-file", type=click.Path(path_type=Path, dir_okay=False), help="… or from a file."),
+            click.option(
+                "--password-file",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Read the password from a file.",
+            ),
             click.option(
                 "--transport",
                 type=click.Choice([transport.value for transport in Transport]),
-                help="What RTP travels over. [tcp]",
+                help="What RTP travels over. Default: tcp.",
             ),
             click.option("--file", "path", type=click.Path(path_type=Path), help="A recording instead of a camera."),
-            click.option("--recorded-at", help="When the recording began: 2026-11-22T09:00:00+01:00."),
+            click.option("--recorded-at", metavar="TIME", help="When the recording began: 2026-11-22T09:00:00+01:00."),
         )
     ):
         command = option(command)
@@ -82,19 +106,14 @@ def camera() -> None:
     """Cameras and recordings that this daemon reads."""
 
 
-@camera.command()
+@camera.command(epilog=_ADD_EXAMPLES)
 @click.argument("camera_id", metavar="ID")
 @_source_options
 @_sampling_options
 @click.option("--disabled", is_flag=True, help="Add it without starting it.")
 @click.pass_obj
 def add(context: CameraContext, /, camera_id: str, disabled: bool, **given: Any) -> None:
-    r"""Adds a camera; a running daemon starts it within a second.
-
-    \b
-    crow-daemon camera add till --url rtsp://192.168.1.64/stream1 --username shop
-    crow-daemon camera add monday --file till.mp4 --recorded-at 2026-11-22T09:00:00+01:00
-    """
+    """Adds a camera. A running daemon starts it within a second."""
     source = _new_source(given)
     fresh = Camera(camera_id, given["name"] or camera_id, source, enabled=not disabled, **_sampling(given))
     context.registry().add(fresh, _password(given, ask=given["username"] is not None))
@@ -119,7 +138,7 @@ def list_cameras(context: CameraContext, /, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: CameraContext, /, camera_id: str, as_json: bool) -> None:
-    """Shows one camera; of a password, only whether there is one."""
+    """Shows one camera. Of a password, it says only whether there is one."""
     registry = context.registry()
     found = registry.get(camera_id)
     shown = camera_json(found, registry.credentials(camera_id))
@@ -136,7 +155,9 @@ def show(context: CameraContext, /, camera_id: str, as_json: bool) -> None:
 @click.option("--no-login", is_flag=True, help="Forget user name and password.")
 @click.pass_obj
 def edit(context: CameraContext, /, camera_id: str, no_login: bool, **given: Any) -> None:
-    """Changes what is given and leaves the rest; a running daemon starts the camera anew."""
+    """Changes what is given and leaves the rest. A running daemon starts the camera anew."""
+    if not no_login and not any(value not in (None, False) for value in given.values()):
+        raise click.UsageError("nothing to change is given")
     registry = context.registry()
     before = registry.get(camera_id)
     changed = _sampling(given) | ({"name": given["name"]} if given["name"] is not None else {})
@@ -149,7 +170,7 @@ def edit(context: CameraContext, /, camera_id: str, no_login: bool, **given: Any
 @click.argument("camera_id", metavar="ID")
 @click.pass_obj
 def remove(context: CameraContext, /, camera_id: str) -> None:
-    """Forgets a camera and its password; frames that were taken are still delivered."""
+    """Forgets a camera and its password. Frames that were taken are still delivered."""
     context.registry().remove(camera_id)
     click.echo(f"camera {camera_id} removed")
 
@@ -158,7 +179,7 @@ def remove(context: CameraContext, /, camera_id: str) -> None:
 @click.argument("camera_id", metavar="ID")
 @click.pass_obj
 def enable(context: CameraContext, /, camera_id: str) -> None:
-    """Starts a disabled camera; a disabled recording is read from its start again."""
+    """Starts a disabled camera. A recording is read from its start again."""
     registry = context.registry()
     registry.update(replace(registry.get(camera_id), enabled=True))
     click.echo(f"camera {camera_id} enabled")
@@ -181,9 +202,10 @@ def disable(context: CameraContext, /, camera_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a failure too.")
 @click.pass_obj
 def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None, as_json: bool, **given: Any) -> None:
-    """Connects to a camera, logs in and looks at a few seconds of its pictures; exit code 0 when there are any.
+    """Connects, logs in and looks at some pictures.
 
-    Takes a camera by its ID, or one that is not added yet by its --url or --file.
+    Takes a camera by its ID, or one that is not added yet by its --url or --file. The exit code is 0 when pictures
+    came, else 1.
     """
     from crow_daemon.capture.probe import probe  # noqa: PLC0415 — loads libav, which the other commands do without
     from crow_daemon.capture.pyav_source import source_of  # noqa: PLC0415
@@ -211,6 +233,7 @@ def _to_test(context: CameraContext, camera_id: str | None, given: dict[str, Any
     if (camera_id is None) == (given["url"] is None and given["path"] is None):
         raise click.UsageError("give the ID of a camera, or --url or --file")
     if camera_id is not None:
+        _refuse(given, "an ID", "username", "password_stdin", "password_file", "transport", "recorded_at")
         registry = context.registry()
         return registry.get(camera_id), registry.credentials(camera_id)
     source = _new_source(given, recorded_at_needed=False)

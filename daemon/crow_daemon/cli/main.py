@@ -74,7 +74,7 @@ def run(context: Context) -> None:
 @click.option("--sample", is_flag=True, help="Print a complete settings file with all defaults instead.")
 @click.pass_obj
 def check_config(context: Context, sample: bool) -> None:
-    """Checks the settings and the camera registry without starting anything."""
+    """Checks settings and cameras. Starts nothing."""
     if sample:
         click.echo(sample_toml(DaemonSettings), nl=False)
         return
@@ -91,7 +91,7 @@ def check_config(context: Context, sample: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole status as JSON.")
 @click.pass_obj
 def show_status(context: Context, as_json: bool) -> None:
-    """Shows what the running daemon is doing; exit code 1 when it does not run."""
+    """Shows what the running daemon is doing. Exit code 1 when it does not run."""
     current = status.read(context.settings.state_path, SystemClock().now_us())
     if as_json:
         click.echo(json.dumps(current, indent=2))
@@ -102,7 +102,7 @@ def show_status(context: Context, as_json: bool) -> None:
 
 
 def _print_status(current: "dict[str, object]") -> None:
-    running = "running" if current["running"] else f"NOT running; the last word is {current['age_s']} s old"
+    running = "running" if current["running"] else f"NOT running; this is its last word, {current['age_s']} s old"
     click.echo(f"daemon {current['site_id']}/{current['daemon_id']} {current['version']}: {running}")
     uplink, spool = current["uplink"], current["spool"]
     assert isinstance(uplink, dict)
@@ -119,6 +119,12 @@ def _print_status(current: "dict[str, object]") -> None:
         reason = f" — {camera_status['last_error']}" if camera_status["last_error"] else ""
         click.echo(
             f"  {camera_status['camera_id']:<20} {camera_status['state']:<12} expected {counts['expected']}, "
-            f"sampled {counts['sampled']}, gated {sum(counts['gated'].values())}, "
-            f"acknowledged {places['acknowledged']}, waiting {places['waiting']}{reason}"
+            f"sampled {counts['sampled']}, missed {_total(counts['missed'])}, "
+            f"gated {_total(counts['gated'])}, dropped {_total(counts['dropped'])}; "
+            f"spool: acknowledged {places['acknowledged']}, waiting {places['waiting']}, "
+            f"lost {_total(places['lost'])}{reason}"
         )
+
+
+def _total(by_reason: dict[str, int]) -> int:
+    return sum(by_reason.values())

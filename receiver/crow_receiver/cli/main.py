@@ -59,7 +59,7 @@ def run(context: Context) -> None:
 @click.option("--sample", is_flag=True, help="Print a complete settings file with all defaults instead.")
 @click.pass_obj
 def check_config(context: Context, sample: bool) -> None:
-    """Checks the settings without starting anything, and says which engine would run."""
+    """Checks the settings. Starts nothing, and says which engine would run."""
     if sample:
         click.echo(sample_toml(ReceiverSettings), nl=False)
         return
@@ -68,3 +68,5 @@ def check_config(context: Context, sample: bool) -> None:
     click.echo(f"settings are fine ({context.config or 'defaults'}, environment {loaded.environment})")
     click.echo(f"gRPC on {loaded.grpc.listen}, REST on {loaded.rest.listen}, state in {loaded.state_path}")
     click.echo(choice.reason)
+    if not loaded.gateway.internal_key.get_secret_value():
+        click.echo("No gateway key: the routes under /api/v1/cctv answer 503; INTERNAL_GATEWAY_KEY sets one.")

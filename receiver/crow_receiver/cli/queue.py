@@ -20,7 +20,7 @@ from crow_receiver.queue.port import (
 from crow_shared.errors import CrowError, Kind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_BODY_CHARS = 60  # of a body in a table
+_SUMMARY_CHARS = 100  # of a body in a table
 
 
 class QueueSource(Protocol):
@@ -41,7 +41,7 @@ def _queue_argument(command: Command) -> Command:
 
 
 def _json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole bodies.")(command)
 
 
 def _limit_option(command: Command) -> Command:
@@ -164,7 +164,9 @@ def replay(source: QueueSource, name: str, message_ids: tuple[str, ...], everyth
 def _fail_for_refused(lease_ids: Sequence[str]) -> None:
     if lease_ids:
         ended = ", ".join(lease_ids)
-        raise CrowError(Kind.CONFLICT, "lease_ended", f"leases ended, their messages come again: {ended}")
+        raise CrowError(
+            Kind.CONFLICT, "lease_ended", f"no such lease now; if it ended, its message comes again: {ended}"
+        )
 
 
 def _stored(message: StoredMessage) -> dict[str, Any]:
@@ -195,7 +197,7 @@ def _iso(time_us: int) -> str:
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Prints rows as JSON, or as a table in which headers are left out and bodies are cut."""
+    """Prints rows as JSON, or as a table in which headers are left out and bodies are summed up."""
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
@@ -214,8 +216,18 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.1f}"
-    if isinstance(value, dict):
-        text = json.dumps(value, ensure_ascii=False)
-        return text if len(text) <= _BODY_CHARS else text[: _BODY_CHARS - 1] + "…"
-    # A consumer wrote the reason of a dead letter: it does not get to send codes to the terminal.
-    return "".join(char if char.isprintable() else " " for char in str(value))
+    text = _summary(value) if isinstance(value, dict) else str(value)
+    # A consumer wrote the reason of a dead letter, a model the descriptions: neither sends codes to the terminal.
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _summary(body: dict[str, Any]) -> str:
+    """What a message says, in some words: how much, and the last sentence or the people of it."""
+    match body:
+        case {"frameAnalyses": [*frames, {"description": last}]}:
+            text = f"{len(frames) + 1} frames: … {last}"
+        case {"kind": kind, "frames": {"analysed": analysed}, "people": {"mean": mean, "max": most}}:
+            text = f"{kind}, {analysed} frames: {mean} people on average, {most} at most"
+        case _:
+            text = json.dumps(body, ensure_ascii=False)
+    return text if len(text) <= _SUMMARY_CHARS else text[: _SUMMARY_CHARS - 1] + "…"

@@ -12,7 +12,7 @@ from crow_receiver.overview import Overview, overview
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
-    """Counts frames, sessions and messages; works whether the receiver runs or not."""
+    """Counts frames, sessions and messages. Works whether the receiver runs or not."""
     queue = context.queue()
     counted = overview(context.settings.state_path, queue)
     queue.close()
@@ -27,10 +27,11 @@ def _print(counted: Overview) -> None:
         click.echo(
             f"{camera.camera}: {camera.stored} frames ({camera.analysed} analysed, {camera.waiting} waiting, "
             f"{camera.failed} failed), {camera.missing} missing; "
-            f"{camera.sessions} sessions ({camera.open_sessions} open)"
+            f"sessions: {camera.sessions} ({camera.open_sessions} open)"
         )
     for failure, frames in counted.failures.items():
         click.echo(f"failed: {frames} x {failure}")
     for queue in counted.queues:
-        click.echo(f"{queue['queue']}: {queue['ready']} ready, {queue['leased']} leased, {queue['dead']} dead")
+        states = ", ".join(f"{queue[state]} {state}" for state in ("ready", "leased", "delayed", "dead"))
+        click.echo(f"{queue['queue']}: {states}")
     click.echo(f"outbox: {counted.outbox} messages wait for a queue")

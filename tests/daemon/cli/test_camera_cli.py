@@ -102,6 +102,7 @@ def test_a_bad_url_is_refused_in_one_line_with_exit_code_2(
         ("add", "till", "--url", URL, "--file", "x.mp4"),
         ("add", "till", "--url", URL, "--name", "a\nb"),
         ("add", "till", "--url", URL, "--fps", "31"),
+        ("add", "till", "--url", URL, "--fps", "0"),
         ("add", "till", "--url", URL, "--password-stdin"),
         ("add", "till", "--url", URL, "--recorded-at", "2026-01-01T00:00:00Z"),
         ("add", "till", "--file", "/no/such/file.mp4", "--recorded-at", "2026-01-01T00:00:00Z"),
@@ -115,6 +116,26 @@ def test_bad_input_has_exit_code_2(words: tuple[str, ...], crow: Shell) -> None:
     result = crow(*words)
     assert result.exit_code == 2, result.output
     assert crow.ok("list", "--json").strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("edit", "till"), "nothing to change is given"),
+        (("test", "till", "--transport", "udp"), "--transport does not go with an ID"),
+        (("test", "till", "--username", "shop"), "--username does not go with an ID"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words: tuple[str, ...], complaint: str, crow: Shell) -> None:
+    crow.ok("add", "till", "--url", URL)
+    result = crow(*words)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_the_help_of_add_shows_each_example_on_a_line_of_its_own(crow: Shell) -> None:
+    lines = [line.strip() for line in crow.ok("add", "--help").splitlines()]
+    assert "crow-daemon camera add till --url rtsp://192.168.1.64/stream1 --username shop" in lines
 
 
 def test_an_id_that_is_taken_is_refused(crow: Shell) -> None:
