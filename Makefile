@@ -38,7 +38,7 @@ lint: setup ## style, types, import contracts, protos
 bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
 
-chaos: setup ## kill -9 on the running line, CHAOS_KILLS=300 times, then every frame is counted
+chaos: setup ## kill -9 on the running line, CHAOS_KILLS=300 times; then every frame is counted
 > CHAOS_KILLS=$${CHAOS_KILLS:-300} $(RUN) pytest tests/chaos -k cost -s
 
 proto: ## regenerates the committed stubs in shared/crow from proto/

@@ -150,10 +150,13 @@ class ReceiverService(Service):
     def consume(self, queue: str) -> list[dict[str, Any]]:
         """Takes every message that is ready, acknowledges it and returns the bodies, as a consumer does."""
         bodies: list[dict[str, Any]] = []
-        while pulled := self.json("queue", "pull", queue, "--limit", "100"):
-            self.run("queue", "ack", queue, *(message["leaseId"] for message in pulled))
-            bodies += [message["body"] for message in pulled]
-        return bodies
+        while True:
+            pulled = self.json("queue", "pull", queue, "--limit", "100")
+            if pulled:
+                self.run("queue", "ack", queue, *(message["leaseId"] for message in pulled))
+                bodies += [message["body"] for message in pulled]
+            if len(pulled) < 100:
+                return bodies
 
 
 class DaemonService(Service):
