@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from crow_receiver.models.store import FileNote, Manifest
 from crow_shared.errors import CrowError, Kind
 
+ORIGIN = "https://huggingface.co"  # where all of them come from, unless a mirror is given
+
 
 class RemoteFile(FileNote):
     """A file, where it is, and what it has to be."""

@@ -9,8 +9,7 @@ from typing import Protocol
 
 import click
 
-from crow_receiver.models.catalogue import catalogue
-from crow_receiver.models.pull import ORIGIN, pull
+from crow_receiver.models.catalogue import ORIGIN, catalogue
 from crow_receiver.models.store import InstalledModel, ModelStore, Progress
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -64,6 +63,8 @@ def pull_model(place: ModelsPlace, name: str, accept_license: bool, mirror: str)
 
     An interrupted pull is resumed. Files that lie in their place already are checked and not fetched.
     """
+    from crow_receiver.models.pull import pull  # noqa: PLC0415 — httpx loads for this command only
+
     entry = catalogue().get(name)
     if mirror and not mirror.startswith(("http://", "https://")):
         raise click.UsageError("a mirror's address begins with https:// or http://")

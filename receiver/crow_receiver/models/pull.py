@@ -6,12 +6,11 @@ from pathlib import Path
 
 import httpx
 
-from crow_receiver.models.catalogue import CatalogueModel, RemoteFile
+from crow_receiver.models.catalogue import ORIGIN, CatalogueModel, RemoteFile
 from crow_receiver.models.download import PAUSES_S, TIMEOUT, download, part_of
 from crow_receiver.models.store import MMPROJ_FILE, MODEL_FILE, InstalledModel, ModelStore, Progress, check_file
 from crow_shared.errors import CrowError, Kind
 
-ORIGIN = "https://huggingface.co"
 _SPARE_BYTES = 256 << 20  # left free on the disk, which the receiver's pictures and queues share
 
 
