@@ -355,3 +355,20 @@ async def test_a_session_that_is_stopped_answers_whoever_waits(store: Store, clo
     assert caught.value.code == "session_stopped"
     release.set()
     await blocked
+
+
+async def test_sessions_that_end_together_close_one_after_the_other(receiver: Receiver) -> None:
+    for camera_id in ("till", "door", "aisle"):
+        await receiver.frame(1, HOUR_US, camera_id)
+    await until(lambda: len(receiver.vision.seen) == 3)
+    receiver.clock.advance(LIMITS.age_s)
+    await batches(receiver, 3)
+    release = threading.Event()
+    blocked = asyncio.create_task(receiver.store.write(lambda _: release.wait()))
+    receiver.clock.advance(GAP_S)
+    await asyncio.sleep(0.7)
+    waiting = receiver.store._jobs.qsize()
+    release.set()
+    await blocked
+    assert waiting == 1
+    await receiver.closed()

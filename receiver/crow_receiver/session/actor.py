@@ -70,13 +70,16 @@ class IngestSession:
         limits: BatchLimits,
         gap_s: float,
         wake_outbox: Callable[[], None],
+        closing: asyncio.Lock,
     ) -> None:
+        """`closing` is shared by all sessions."""
         self.session_id = session_id
         self._store = store
         self._clock = clock
         self._limits = limits
         self._gap_s = gap_s
         self._wake_outbox = wake_outbox
+        self._closing = closing
         self._inbox: asyncio.Queue[SessionMessage] = asyncio.Queue()
         self._in_hand: list[FrameFinished] = []  # taken from the inbox and perhaps not answered yet
         self._state = SessionState(pending=0, unbatched=0, oldest_unbatched_us=None, changed_windows=0)
@@ -149,7 +152,10 @@ class IngestSession:
             return False
         now_us = self._clock.now_us()
         try:
-            closed = await self._store.write(lambda tx: records.close(tx, self.session_id, self._limits, now_us))
+            # One at a time: a summary reads the whole hour, and at its end all cameras close. In one group commit they
+            # would hold up every daemon and upload for seconds.
+            async with self._closing:
+                closed = await self._store.write(lambda tx: records.close(tx, self.session_id, self._limits, now_us))
         except CrowError as error:
             log.warning("session could not be closed; trying again", session=self.session_id, error=error.message)
             await asyncio.sleep(RETRY_S)

@@ -39,6 +39,7 @@ class SessionDirectory:
         self._gap_s = gap_s
         self._wake_outbox = wake_outbox
         self._wake_analysis = wake_analysis
+        self._closing = asyncio.Lock()
         self._actors: dict[str, tuple[int, IngestSession, asyncio.Task[None]]] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -88,7 +89,9 @@ class SessionDirectory:
         known = self._actors.get(session_id)
         if known is not None and not known[1].ended:
             return known[1]
-        actor = IngestSession(session_id, self._store, self._clock, self._limits, self._gap_s, self._wake_outbox)
+        actor = IngestSession(
+            session_id, self._store, self._clock, self._limits, self._gap_s, self._wake_outbox, self._closing
+        )
         task = asyncio.create_task(actor.run(), name=f"session {session_id}")
         task.add_done_callback(lambda done: self._ended(session_id, done))
         self._actors[session_id] = (camera, actor, task)
