@@ -5,8 +5,10 @@
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +48,7 @@ class RtspServer:
         self._host = host
         self.port = port
         self.requests: list[SeenRequest] = []
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._connections: set[asyncio.Task[None]] = set()
         for name in self._mounts:
             self.set_faults(name, faults or Faults())
@@ -73,24 +75,27 @@ class RtspServer:
 
     async def start(self) -> None:
         """Listens; `port` is known from here on. Raises CrowError(UNAVAILABLE) when the port is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            self._server = await asyncio.start_server(self._accepted, self._host, self.port, backlog=_BACKLOG)
+            self._listener = socket.create_server((self._host, self.port), family=family, backlog=_BACKLOG)
         except OSError as error:
             message = f"cannot listen on {self._host}:{self.port}: {error.strerror}"
             raise CrowError(Kind.UNAVAILABLE, "port_unavailable", message) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def stop(self) -> None:
         """Stops listening and ends every connection."""
-        if self._server is None:
+        if self._listener is None:
             return
-        self._server.close()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
         connections = list(self._connections)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
 
     async def __aenter__(self) -> Self:
         """Starts."""
@@ -111,11 +116,18 @@ class RtspServer:
     def _seen(self, request: Request) -> None:
         self.requests.append(SeenRequest(request.method, request.url, "authorization" in request.headers))
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._mounts, self._gatekeeper, self._seen)
-        task = asyncio.create_task(connection.run(), name="rtsp-connection")
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        """Takes one client; not by asyncio.Server, which loses a client (and its socket) that comes during close()."""
+        with suppress(BlockingIOError, ConnectionAbortedError):  # a client that has gone again already
+            sock, _ = listener.accept()
+            task = asyncio.create_task(self._serve(sock), name="rtsp-connection")
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+            task.add_done_callback(lambda _: sock.close())  # for a task that was cancelled before its first step
+
+    async def _serve(self, sock: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        await Connection(reader, writer, self._mounts, self._gatekeeper, self._seen).run()
 
 
 class ThreadedRtspServer:
