@@ -8,7 +8,8 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from crow_shared import settings
-from crow_shared.identity import is_loopback, valid_id
+from crow_shared.address import Address, is_loopback
+from crow_shared.identity import valid_id
 from crow_shared.settings import Environment, LogLevel, Section
 
 ENVIRONMENT_PREFIX = "CROW_DAEMON_"
@@ -24,7 +25,7 @@ class SpoolSettings(Section):
 class UplinkSettings(Section):
     """The way to the receiver."""
 
-    receiver: str = Field(default="127.0.0.1:7443", min_length=1, description="host:port of the receiver's gRPC")
+    receiver: Address = Field(default="127.0.0.1:7443", description="host:port of the receiver's gRPC")
     tls: bool = Field(default=False, description="encrypt; needed in prod unless the receiver is on this machine")
     ca_file: str = Field(default="", description="PEM file of the receiver's CA; empty: the system's")
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from crow_shared import settings
-from crow_shared.identity import is_loopback
+from crow_shared.address import Address, is_loopback
 from crow_shared.settings import Environment, LogLevel, Section
 
 ENVIRONMENT_PREFIX = "CROW_RECEIVER_"
@@ -23,7 +23,7 @@ LEAST_KEY_CHARS = 32
 class GrpcSettings(Section):
     """Where daemons deliver frames."""
 
-    listen: str = Field(default="127.0.0.1:7443", description="address:port; port 0 takes a free one")
+    listen: Address = Field(default="127.0.0.1:7443", description="address:port; port 0 takes a free one")
     window_frames: int = Field(default=64, ge=1, le=1024, description="unacknowledged frames of one daemon, at most")
     tls_certificate: str = Field(default="", description="PEM file; needed in prod unless listening on loopback only")
     tls_key: str = Field(default="", description="PEM file")
@@ -32,7 +32,7 @@ class GrpcSettings(Section):
 class RestSettings(Section):
     """The HTTP routes under /api/v1/cctv."""
 
-    listen: str = Field(default="127.0.0.1:8015", description="address:port; port 0 takes a free one")
+    listen: Address = Field(default="127.0.0.1:8015", description="address:port; port 0 takes a free one")
 
 
 class GatewaySettings(Section):

@@ -23,3 +23,6 @@ class CrowGroup(click.Group):
         except CrowError as error:
             click.echo(f"error: {redacted(error.message)}", err=True)
             ctx.exit(2 if error.kind in _INPUT_KINDS else 1)
+        except OSError as error:  # a directory without permission, a full disk: nothing that a traceback would explain
+            click.echo(f"error: {redacted(str(error))}", err=True)
+            ctx.exit(1)

@@ -6,7 +6,6 @@ later identity (session, batch, message) is derived from these, so that a replay
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from crow_shared.errors import CrowError, Kind
 
@@ -43,12 +42,3 @@ def valid_id(value: str) -> str:
         return checked_id(value, "value")
     except CrowError as error:
         raise ValueError(error.message) from None
-
-
-def is_loopback(address: str) -> bool:
-    """Whether host:port names this machine only; a name other than localhost counts as elsewhere."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -52,14 +52,18 @@ def load(
     in one message.
     """
     tree = {} if path is None else _read(path)
-    for variable, place in _from_environment(environ, prefix, aliases).items():
+    set_by = {place: variable for variable, place in _from_environment(environ, prefix, aliases).items()}
+    for place, variable in set_by.items():
         _put(tree, place, environ[variable], variable)
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        where = str(path) if path else "settings"
-        faults = "; ".join(_sentence(model, detail) for detail in error.errors(include_url=False))
-        raise CrowError(Kind.INVALID, "bad_settings", f"{where}: {faults}") from None
+        faults = []
+        for detail in error.errors(include_url=False):
+            setter = set_by.get(tuple(str(part) for part in detail["loc"]))
+            where = f"environment variable {setter}" if setter else str(path) if path else "settings"
+            faults.append(f"{where}: {_sentence(model, detail)}")
+        raise CrowError(Kind.INVALID, "bad_settings", "; ".join(faults)) from None
 
 
 def sample_toml(model: type[Section]) -> str:
@@ -129,7 +133,8 @@ def _put(tree: dict[str, Any], place: tuple[str, ...], value: str, variable: str
 def _sentence(model: type[Section], detail: ErrorDetails) -> str:
     place = [str(part) for part in detail["loc"]]
     if detail["type"] != "extra_forbidden":
-        return ": ".join(filter(None, [".".join(place), detail["msg"]]))  # a whole model's fault has no place
+        said = detail["msg"].removeprefix("Value error, ")
+        return ": ".join(filter(None, [".".join(place), said]))  # a whole model's fault has no place
     table = model
     for part in place[:-1]:
         annotation = table.model_fields[part].annotation

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crow.cctv.v1 import frame_pb2
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, TimeSource, from_wire, to_wire
-from crow_shared.identity import checked_id, is_loopback
+from crow_shared.identity import checked_id
 
 
 @given(
@@ -53,11 +53,3 @@ def test_plain_names_are_ids(value: str) -> None:
 def test_anything_else_is_no_id(value: str) -> None:
     with pytest.raises(CrowError, match="is no valid id"):
         checked_id(value, "camera id")
-
-
-@pytest.mark.parametrize(
-    ("address", "local"),
-    [("127.0.0.1:1", True), ("[::1]:1", True), ("localhost:1", True), ("10.0.0.1:1", False), ("0.0.0.0:1", False)],
-)
-def test_only_loopback_counts_as_this_machine(address: str, local: bool) -> None:
-    assert is_loopback(address) is local

@@ -63,6 +63,13 @@ def test_an_unknown_variable_under_the_prefix_is_refused() -> None:
         read(None, T_LINK__ADRESS="x")
 
 
+def test_a_fault_is_blamed_on_the_variable_that_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("")
+    with pytest.raises(CrowError, match=r"^environment variable T_LINK__RETRIES: link\.retries: "):
+        read(path, T_LINK__RETRIES="-1")
+
+
 def test_a_missing_file_is_not_taken_for_defaults(tmp_path: Path) -> None:
     with pytest.raises(CrowError) as caught:
         read(tmp_path / "none.toml")
