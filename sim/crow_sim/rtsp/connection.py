@@ -122,14 +122,17 @@ class Connection:
         self._writer.write(answer(request, status, headers, body))
 
     async def _close(self) -> None:
+        """Gives everything back, even when it is cancelled on the way (the server stops while the client leaves)."""
         if self._playing is not None:
             self._playing.cancel()
-            await asyncio.wait([self._playing])
         if self._channel is not None:
             self._channel.close()
         self._writer.close()
         try:
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await self._writer.wait_closed()
-        except (ConnectionError, TimeoutError):
-            self._writer.transport.abort()  # a client that does not read what it is still owed
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_WITHIN_S):
+                    await self._writer.wait_closed()
+            if self._playing is not None:
+                await asyncio.wait([self._playing])
+        finally:
+            self._writer.transport.abort()  # for a client that does not read what it is still owed
