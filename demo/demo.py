@@ -17,7 +17,7 @@ from typing import Any
 from crow_receiver.overview import overview
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_shared.clock import SystemClock
-from crow_shared.errors import CrowError
+from crow_shared.errors import CrowError, Kind
 from crow_sim.line import DaemonService, ReceiverService
 from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
 from crow_sim.shop.clip import write_clip
@@ -59,7 +59,7 @@ class CameraFigures:
 
 def main() -> int:
     """Runs the demo and says whether every frame is accounted for."""
-    seconds = float(os.environ.get("DEMO_SECONDS") or 60)
+    seconds = demo_seconds()
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     clips = prepared_clips(os.environ.get("DEMO_SOURCE") or None)
@@ -89,12 +89,33 @@ def main() -> int:
         "cameras": [asdict(figures) for figures in camera_figures(captured, counted, messages[QUEUES[0]])],
         "queues": {queue: len(found) for queue, found in messages.items()},
         "exit_codes": {"daemon": daemon_exit, "receiver": receiver_exit},
-        "samples": {queue: found[-1] if found else None for queue, found in messages.items()},
+        "samples": {queue: sample_of(found) for queue, found in messages.items()},
     }
     report["unaccounted"] = unaccounted(report, captured, counted)
     (BUILD / "demo.json").write_text(json.dumps(report, indent=2))
     tell(report)
     return 1 if report["unaccounted"] else 0
+
+
+def demo_seconds() -> float:
+    """DEMO_SECONDS, a minute when it is not set."""
+    given = os.environ.get("DEMO_SECONDS") or "60"
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 5 <= seconds <= 86_400:
+        raise CrowError(Kind.INVALID, "bad_seconds", f"DEMO_SECONDS is {given!r}; it has to be from 5 to 86400")
+    return seconds
+
+
+def sample_of(bodies: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A message worth looking at: of batches the one with most people, cut to two frames; else the last."""
+    if not bodies or "frameAnalyses" not in bodies[0]:
+        return bodies[-1] if bodies else None
+    richest = max(bodies, key=lambda body: sum(len(frame["people"]) for frame in body["frameAnalyses"]))
+    frames = sorted(richest["frameAnalyses"], key=lambda frame: -len(frame["people"]))[:2]
+    return richest | {"frameAnalyses": frames}
 
 
 def receiver_settings() -> dict[str, str]:
@@ -231,7 +252,8 @@ def tell(report: dict[str, Any]) -> None:
         for limit in engine["limits"]:
             say(f"  {limit}")
     for queue, count in report["queues"].items():
-        say(f"\n{queue}: {count} messages; the last one:\n{json.dumps(report['samples'][queue], indent=2)[:3000]}")
+        what = "one, two of its frames" if queue == QUEUES[0] else "the last one"
+        say(f"\n{queue}: {count} messages; {what}:\n{json.dumps(report['samples'][queue], indent=2)}")
     if report["unaccounted"]:
         say("\nNOT ACCOUNTED FOR:\n  " + "\n  ".join(report["unaccounted"]))
     else:

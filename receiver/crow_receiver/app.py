@@ -93,11 +93,14 @@ class Receiver:
         self._ingest = IngestService(self._store, intake, clock, settings.grpc.window_frames)
         self._retention = Retention(self._store, clock, settings.retention.pictures_h)
         self._metrics = Metrics(registry, self._store, clock, self._ingest, self._directory, self._vision)
+        internal_key = settings.gateway.internal_key.get_secret_value() or None
+        if internal_key is None:
+            log.warning("no gateway key (INTERNAL_GATEWAY_KEY): the routes under /api answer 503")
         self._api = create_app(
             intake=Uploads(self._store, intake, self._directory, clock),
             queue=self._queue,
             readiness=self,
-            internal_key=settings.gateway.internal_key.get_secret_value() or None,
+            internal_key=internal_key,
             clock=clock,
             registry=registry,
             gateway_url=settings.gateway.url or None,

@@ -323,10 +323,12 @@ def _password(given: dict[str, Any], *, ask: bool) -> Secret | None:
             raise CrowError(
                 Kind.INVALID, "password_unreadable", f"cannot read a password from {given['password_file']}"
             ) from None
-    elif ask and sys.stdin.isatty():
+    elif not ask:
+        return None
+    elif sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, default="", show_default=False)
     else:
-        return None
+        raise click.UsageError("no terminal to ask for the password at: give --password-stdin or --password-file")
     word = text.removesuffix("\n").removesuffix("\r")
     if len(word) > MAX_PASSWORD_CHARACTERS or not word.isprintable():
         raise CrowError(

@@ -149,6 +149,7 @@ class Uplink:
                 return reader.result()
             if sender.done():
                 sender.result()
+            log.info("cameras changed; connecting anew to announce them")
             return 0.0
         finally:
             for task in (reader, sender, changed):

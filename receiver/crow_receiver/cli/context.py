@@ -7,6 +7,7 @@ from crow_receiver import settings
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.settings import ReceiverSettings
 from crow_shared.clock import SystemClock
+from crow_shared.errors import CrowError, Kind
 
 
 class Context:
@@ -21,8 +22,14 @@ class Context:
         return settings.load(self.config)
 
     def queue(self) -> EmbeddedQueue:
-        """The output queues. Raises CrowError when the state directory cannot be used."""
-        return EmbeddedQueue(self.settings.state_path / "queue.db", SystemClock())
+        """The output queues. Raises CrowError when they cannot be used, or no receiver has made them yet.
+
+        Looking must not make them: they would belong to whoever looked, and not to the receiver's user.
+        """
+        path = self.settings.state_path / "queue.db"
+        if not path.exists():
+            raise CrowError(Kind.UNAVAILABLE, "no_state", f"no receiver has run in {self.settings.state_path} yet")
+        return EmbeddedQueue(path, SystemClock())
 
     @property
     def models_dir(self) -> Path:

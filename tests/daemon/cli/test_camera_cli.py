@@ -226,3 +226,9 @@ def test_every_command_and_option_has_help() -> None:
     for command in camera.commands.values():
         assert command.help
         assert not [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
+
+
+def test_a_user_name_without_a_way_to_give_the_password_is_refused(crow: Shell) -> None:
+    done = crow("add", "till", "--url", "rtsp://10.0.0.9/1", "--username", "shop")
+    assert done.exit_code == 2
+    assert "--password-stdin" in done.stderr

@@ -1,4 +1,4 @@
-"""`crow-receiver check-config`: what an operator is told before anything runs."""
+"""What `crow-receiver` tells an operator before anything runs."""
 
 from pathlib import Path
 
@@ -17,3 +17,13 @@ def test_routes_that_would_answer_503_for_want_of_a_key_are_announced(
     result = CliRunner().invoke(main, ["check-config"])
     assert result.exit_code == 0, result.output
     assert ("INTERNAL_GATEWAY_KEY" in result.stdout) == warned
+
+
+@pytest.mark.parametrize("words", [["status"], ["queue", "depths"]])
+def test_looking_makes_nothing(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a look as root made would not be readable for the service."""
+    monkeypatch.setenv("CROW_RECEIVER_STATE_DIR", str(tmp_path / "state"))
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert "no receiver has run in" in result.stderr
+    assert not (tmp_path / "state").exists()
