@@ -1,6 +1,7 @@
 """The empty shop as one camera sees it: floor, walls and furniture, painted as flat textures put into perspective."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -41,16 +42,18 @@ class Background:
     masks: tuple[tuple[Block, NDArray[np.uint8]], ...]
 
 
+@lru_cache(maxsize=8)  # painting takes as long as rendering a hundred pictures, and many cameras share a view
 def paint_background(view: View, width: int, height: int) -> Background:
-    """Paints the view at a size in pixels."""
+    """Paints the view at a size in pixels; what comes back is shared and read-only."""
     scale = max(1, -(-_LEAST_WIDTH_PX // width))
     painter = _Painter(view, width * scale, height * scale)
     painter.room()
     masks = [(block, painter.block(block)) for block in sorted(view.blocks, key=lambda block: -block.front_m)]
     size = (width, height)
-    lit = _lit(painter.canvas)
+    picture = cv2.resize(_lit(painter.canvas), size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    picture.setflags(write=False)
     return Background(
-        cv2.resize(lit, size, interpolation=cv2.INTER_AREA).astype(np.uint8),
+        picture,
         tuple(
             (block, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)) for block, mask in masks
         ),
