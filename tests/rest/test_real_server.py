@@ -1,6 +1,7 @@
 """The same app behind a real uvicorn, over real sockets."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 
@@ -81,3 +82,11 @@ async def test_a_client_that_hangs_up_leaves_the_server_at_work(
         await writer.wait_closed()
     assert (await client.get("/health")).json() == {"status": "ok"}
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_the_documentation_page_needs_nothing_from_outside(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert addresses
+    assert all(address.startswith("/") for address in addresses)
+    assert [(await client.get(address)).status_code for address in addresses] == [200] * len(addresses)

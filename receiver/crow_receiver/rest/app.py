@@ -1,6 +1,7 @@
 """The REST surface, put together."""
 
 from fastapi import APIRouter, FastAPI, Security
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from crow_receiver.queue.port import OutputQueue
@@ -31,7 +32,7 @@ def create_app(
 
     `gateway_url` is where clients reach the routes from outside: the OpenAPI document names it as the server.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
         title="crow-cctv receiver",
         summary="Frames and sessions in, analysed batches out",
         redoc_url=None,
