@@ -105,3 +105,9 @@ async def test_the_description_of_the_api_tells_both_forms_of_a_frame_and_the_ke
     assert set(frames["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
     assert frames["security"] == [{"APIKeyHeader": []}]
     assert openapi["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-Internal-Key"
+
+
+async def test_the_headers_of_the_gateway_are_documented(make_app: AppMaker) -> None:
+    routes = make_app().openapi()["paths"]
+    parameters = routes["/api/v1/cctv/frames"]["post"]["parameters"]
+    assert {"X-Organization-Id", "X-User-Id"} <= {parameter["name"] for parameter in parameters}

@@ -6,7 +6,7 @@ The key is checked before a byte of the body is read. The tenant comes from the 
 import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,7 +60,12 @@ class GatewayKey:
         return None
 
 
-async def _organization_id(request: Request) -> str:
+async def _organization_id(
+    request: Request,
+    _tenant: Annotated[str | None, Header(alias=ORGANIZATION_HEADER, description="Whose call it is.")] = None,
+    _user: Annotated[str | None, Header(alias=USER_HEADER, description="The end user, for the log.")] = None,
+) -> str:
+    # The two parameters document the headers; the list tells, which they cannot, whether one was given twice.
     given = request.headers.getlist(ORGANIZATION_HEADER)
     if len(given) != 1:
         raise CrowError(Kind.INVALID, "organization_missing", f"{ORGANIZATION_HEADER} has to be given, once")
