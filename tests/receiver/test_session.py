@@ -193,6 +193,28 @@ async def test_a_frame_that_kills_the_worker_is_set_aside_after_three_tries(rece
     assert rows == [("failed", "worker_died: signal 11 (3 tries)"), ("analysed", None)]
 
 
+async def test_a_frame_is_not_to_blame_for_a_missing_worker(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crow_receiver.vision.schedule.RETRY_FIRST_S", 0.01)
+    tries = 0
+
+    def answer(_: object) -> object:
+        nonlocal tries
+        tries += 1
+        if tries <= 4:
+            raise CrowError(Kind.UNAVAILABLE, "no_worker", "no vision worker was free")
+        return analysis()
+
+    receiver.vision.answer = answer  # type: ignore[assignment]
+    await receiver.frame(1, HOUR_US)
+    await until(lambda: tries == 5)
+    receiver.clock.advance(GAP_S)
+    await receiver.closed()
+    rows = await receiver.store.read(lambda db: db.execute("select state, attempts from frame").fetchall())
+    assert rows == [("analysed", 0)]
+
+
 async def test_no_camera_starves_behind_a_busy_one(store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
     receiver = Receiver(store, clock, vision)
     for seq in range(1, 31):

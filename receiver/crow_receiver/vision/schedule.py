@@ -5,8 +5,9 @@ Invariants
    that one whose next try lies in the future lets those behind it pass.
 2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another.
 3. At most `slots` frames are under way, and of the next ones only a row for each camera is in memory, whatever waits.
-4. A frame ends analysed, or failed with its reason after a fault that will not pass or `TRIES` tries. Both are on disk
-   before its place is given to the next. If writing that fails, the frame simply still waits.
+4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` workers that it
+   killed or outlasted. Both are on disk before its place is given to the next. When that cannot be written, or no worker
+   or disk is there, the frame simply still waits.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from crow_shared.errors import CrowError
 log = structlog.get_logger()
 
 TRIES = 3
+FRAME_AT_FAULT = frozenset({"worker_died", "frame_deadline"})  # other troubles pass, and are no try
 LOOK_AGAIN_S = 1.0  # for frames whose next try lies in the future
 RETRY_FIRST_S = 1.0
 ZONES = ("left", "centre", "right")  # until cameras bring zones of their own
@@ -107,16 +109,18 @@ class AnalysisScheduler:
         try:
             await self._try(frame)
         except CrowError as error:
-            log.warning("outcome not recorded; the frame will be analysed again", error=error.message)
+            log.warning("analysis put back; the frame still waits", frame=frame.id, error=error.message)
             await asyncio.sleep(RETRY_FIRST_S)
 
     async def _try(self, frame: PendingFrame) -> None:
-        """Raises CrowError when what came of it could not be written."""
+        """Raises CrowError when no engine saw the frame, or what came of it could not be written."""
         try:
             jpeg = await self._store.read_picture(frame.picture)
             request = VisionRequest(str(frame.camera.key), frame.camera.name, frame.capture_us, ZONES, jpeg)
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
         except CrowError as error:
+            if error.retryable and error.code not in FRAME_AT_FAULT:
+                raise
             if error.retryable and frame.attempts + 1 < TRIES:
                 await self._put_off(frame, error)
                 return
