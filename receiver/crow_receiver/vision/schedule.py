@@ -6,8 +6,8 @@ Invariants
 2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another.
 3. At most `slots` frames are under way, and of the next ones only a row for each camera is in memory, whatever waits.
 4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` workers that it
-   killed or outlasted. Both are on disk before its place is given to the next. When that cannot be written, or no worker
-   or disk is there, the frame simply still waits.
+   killed or outlasted. Both are on disk before its place is given to the next. When that cannot be written, or there is
+   no worker, the frame simply still waits.
 """
 
 import asyncio
