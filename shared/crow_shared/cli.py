@@ -1,14 +1,21 @@
-"""What the two commands have in common: how an error ends them.
+"""What the two commands have in common: where their settings are, how they serve, how an error ends them.
 
 Exit codes: 0 done, 1 it did not work, 2 the input is wrong (click's own choice for usage errors, too).
 """
 
-from typing import Any
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from crow_shared.errors import CrowError, Kind
+from crow_shared.lifecycle import Notifier
 from crow_shared.log import redacted
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _INPUT_KINDS = frozenset({Kind.INVALID, Kind.NOT_FOUND, Kind.CONFLICT, Kind.UNSUPPORTED, Kind.TOO_LARGE})
 
@@ -26,3 +33,20 @@ class CrowGroup(click.Group):
         except OSError as error:  # a directory without permission, a full disk: nothing that a traceback would explain
             click.echo(f"error: {redacted(str(error))}", err=True)
             ctx.exit(1)
+
+
+def config_option(default: Path, variable: str) -> Callable[[Command], Command]:
+    """The option `--config`: the settings file, or None where neither it nor `default` is there."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=variable,
+        callback=lambda _context, _option, given: given or (default if default.exists() else None),
+        help=f"Settings file. Default: {default} if it exists, else built-in defaults.",
+    )
+
+
+def serve(service: Callable[[Notifier], Coroutine[Any, Any, bool]]) -> None:
+    """Runs a service in the foreground to its end; exit code 1 when it says that a part of it failed."""
+    if not asyncio.run(service(Notifier(os.environ))):
+        raise SystemExit(1)

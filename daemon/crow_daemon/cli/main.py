@@ -1,8 +1,6 @@
 """`crow-daemon`: run the daemon, look at it, and keep its cameras."""
 
-import asyncio
 import json
-import os
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +12,10 @@ from crow_daemon.cli.camera import camera
 from crow_daemon.registry.registry import Registry
 from crow_daemon.settings import DaemonSettings
 from crow_shared import log
-from crow_shared.cli import CrowGroup
+from crow_shared.cli import CrowGroup, config_option, serve
 from crow_shared.clock import SystemClock
 from crow_shared.lifecycle import Notifier
 from crow_shared.settings import sample_toml
-
-DEFAULT_CONFIG = Path("/etc/crow-cctv/daemon.toml")
 
 
 class Context:
@@ -39,17 +35,12 @@ class Context:
 
 
 @click.group(cls=CrowGroup)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CROW_DAEMON_CONFIG",
-    help=f"Settings file. Default: {DEFAULT_CONFIG} if it exists, else built-in defaults.",
-)
+@config_option(Path("/etc/crow-cctv/daemon.toml"), "CROW_DAEMON_CONFIG")
 @click.version_option(version("crow-daemon"), prog_name="crow-daemon")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
     """Reads shop cameras and streams their frames to a crow-receiver."""
-    ctx.obj = Context(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None))
+    ctx.obj = Context(config)
 
 
 main.add_command(camera)
@@ -63,11 +54,10 @@ def run(context: Context) -> None:
 
     log.configure(context.settings.log_level)
 
-    async def serve() -> bool:
-        return await Daemon(context.settings, Notifier(os.environ)).run()
+    async def daemon(notifier: Notifier) -> bool:
+        return await Daemon(context.settings, notifier).run()
 
-    if not asyncio.run(serve()):
-        raise SystemExit(1)
+    serve(daemon)
 
 
 @main.command("check-config")

@@ -1,7 +1,5 @@
 """`crow-receiver`: run the receiver, look into its queues, keep its model files."""
 
-import asyncio
-import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,25 +12,18 @@ from crow_receiver.models.cli import model
 from crow_receiver.settings import ReceiverSettings
 from crow_receiver.vision.choose import choose_engine
 from crow_shared import log
-from crow_shared.cli import CrowGroup
+from crow_shared.cli import CrowGroup, config_option, serve
 from crow_shared.lifecycle import Notifier
 from crow_shared.settings import sample_toml
 
-DEFAULT_CONFIG = Path("/etc/crow-cctv/receiver.toml")
-
 
 @click.group(cls=CrowGroup)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CROW_RECEIVER_CONFIG",
-    help=f"Settings file. Default: {DEFAULT_CONFIG} if it exists, else built-in defaults.",
-)
+@config_option(Path("/etc/crow-cctv/receiver.toml"), "CROW_RECEIVER_CONFIG")
 @click.version_option(version("crow-receiver"), prog_name="crow-receiver")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
     """Takes frames from crow-daemons, has them described, and puts the results on two queues."""
-    ctx.obj = Context(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None))
+    ctx.obj = Context(config)
 
 
 main.add_command(queue)
@@ -48,11 +39,10 @@ def run(context: Context) -> None:
 
     log.configure(context.settings.log_level, quiet=["uvicorn"])
 
-    async def serve() -> bool:
-        return await Receiver(context.settings, Notifier(os.environ)).run()
+    async def receiver(notifier: Notifier) -> bool:
+        return await Receiver(context.settings, notifier).run()
 
-    if not asyncio.run(serve()):
-        raise SystemExit(1)
+    serve(receiver)
 
 
 @main.command("check-config")
