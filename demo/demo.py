@@ -160,10 +160,10 @@ def live_lines(receiver: ReceiverService, daemon: DaemonService) -> list[str]:
     stored = {camera["name"]: camera for camera in counted["cameras"]}
     lines = []
     for camera in status["cameras"]:
-        counts, there = camera["counters"], stored.get(camera["camera_id"], {"analysed": 0, "waiting": 0})
+        counts, there = camera["counters"], stored.get(camera["camera_id"], {"stored": 0, "analysed": 0, "waiting": 0})
         lines.append(
             f"  {camera['camera_id']:<6} {camera['state']:<10} sampled {counts['sampled']:>4}  "
-            f"gated {sum(counts['gated'].values()):>4}  sent {camera['spool']['acknowledged']:>4}  "
+            f"gated {sum(counts['gated'].values()):>4}  sent {there['stored']:>4}  "
             f"analysed {there['analysed']:>4}  waiting {there['waiting'] + camera['spool']['waiting']:>3}"
         )
     depths = "  ".join(f"{queue['queue']} {queue['ready']}" for queue in counted["queues"])
