@@ -69,7 +69,6 @@ class Uplink:
         self._reannounce = asyncio.Event()
         self.state = "connecting"
         self.last_error: str | None = None
-        self.sent_frames = 0
 
     def reannounce(self) -> None:
         """Connects anew, so that the receiver hears of changed cameras; nothing is lost by it."""
@@ -194,7 +193,6 @@ class Uplink:
             holes = await self._spool.call(lambda spool: spool.holes(frame.camera_id, expected, frame.seq - 1))
         for message in protocol.send(frame, holes):
             await call.write(message)
-            self.sent_frames += message.HasField("frame")
 
     async def _apply(self, events: list[Event]) -> None:
         released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}

@@ -24,7 +24,6 @@ class SessionRow:
     is_open: bool
     first_capture_us: int
     last_capture_us: int
-    closed_us: int | None
     closings: int
     batches: int
     frames: int
@@ -64,7 +63,7 @@ def session_name(key: CameraKey, first_capture_us: int) -> str:
 def find_session(db: sqlite3.Connection, session_id: str) -> SessionRow | None:
     """The session of this id, whoever it belongs to."""
     row = db.execute(
-        """select camera, state, first_capture_us, last_capture_us, closed_us, closings, batches, frames,
+        """select camera, state, first_capture_us, last_capture_us, closings, batches, frames,
                (select count(*) from frame where session_id = s.id and state = 'analysed'),
                (select count(*) from frame where session_id = s.id and state = 'failed')
            from session as s where id = ?""",

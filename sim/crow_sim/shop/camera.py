@@ -24,8 +24,3 @@ class Camera:
         down_m = -y_m * sin(tilt) - z * cos(tilt)
         scale = self.focal * width / depth_m
         return width / 2 + (x_m - self.x_m) * scale, height / 2 + down_m * scale
-
-    def pixels_per_metre(self, y_m: float, z_m: float, width: int) -> float:
-        """How large a metre across the view is at a place."""
-        tilt = radians(self.tilt_deg)
-        return self.focal * width / (y_m * cos(tilt) - (z_m - self.height_m) * sin(tilt))
