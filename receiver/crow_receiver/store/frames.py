@@ -73,7 +73,7 @@ def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
                c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms
            from camera as c join frame as f on f.id = (
                select id from frame where camera = c.id and state = 'pending' and not_before_us <= ?
-               order by id limit 1)""",
+               order by late, id limit 1)""",
         (now_us,),
     )
     return [

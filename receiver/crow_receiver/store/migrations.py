@@ -66,6 +66,7 @@ _M001 = (
         capture_us integer not null,
         time_source text not null,
         received_us integer not null,
+        late integer not null default 0,       -- 1: came long after its capture; those that did not go first
         encoding text not null,
         width integer not null,                -- pixels, as the picture's own header says
         height integer not null,
@@ -73,13 +74,13 @@ _M001 = (
         "offset" integer not null,
         length integer not null,               -- bytes
         crc32 integer not null,
-        state text not null default 'pending' check (state in ('pending', 'analysed', 'failed')),
+        state text not null default 'pending' check (state in ('pending', 'analysed', 'failed', 'erased')),
         attempts integer not null default 0,   -- failed tries at an analysis
         not_before_us integer not null default 0,
         failure text,                          -- the last try's error
         unique (camera, epoch, seq)
     ) strict""",
-    "create index frame_pending on frame (camera, id) where state = 'pending'",
+    "create index frame_pending on frame (camera, late, id) where state = 'pending'",
     "create index frame_of_session on frame (session_id, capture_us)",
     "create index frame_pending_of_session on frame (session_id, capture_us) where state = 'pending'",
     "create index frame_failed on frame (camera) where state = 'failed'",

@@ -31,6 +31,10 @@ class _GapReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapReason.V
     GAP_REASON_SPOOL_CORRUPT: _GapReason.ValueType  # 2
     GAP_REASON_REFUSED: _GapReason.ValueType  # 3
     """The receiver rejected it before, and has forgotten that."""
+    GAP_REASON_ERASED: _GapReason.ValueType  # 4
+    """The operator had them erased."""
+    GAP_REASON_SPOOL_AGE: _GapReason.ValueType  # 5
+    """They waited for longer than the spool keeps frames."""
 
 class GapReason(_GapReason, metaclass=_GapReasonEnumTypeWrapper): ...
 
@@ -39,6 +43,10 @@ GAP_REASON_SPOOL_FULL: GapReason.ValueType  # 1
 GAP_REASON_SPOOL_CORRUPT: GapReason.ValueType  # 2
 GAP_REASON_REFUSED: GapReason.ValueType  # 3
 """The receiver rejected it before, and has forgotten that."""
+GAP_REASON_ERASED: GapReason.ValueType  # 4
+"""The operator had them erased."""
+GAP_REASON_SPOOL_AGE: GapReason.ValueType  # 5
+"""They waited for longer than the spool keeps frames."""
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
 
 class _RejectCode:
@@ -52,6 +60,8 @@ class _RejectCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectCode
     REJECT_CODE_NOT_A_PICTURE: _RejectCode.ValueType  # 2
     REJECT_CODE_PICTURE_TOO_LARGE: _RejectCode.ValueType  # 3
     REJECT_CODE_BAD_TIME: _RejectCode.ValueType  # 4
+    REJECT_CODE_ERASED: _RejectCode.ValueType  # 5
+    """Its time lies in a span that the operator had erased."""
 
 class RejectCode(_RejectCode, metaclass=_RejectCodeEnumTypeWrapper): ...
 
@@ -60,6 +70,8 @@ REJECT_CODE_CHECKSUM: RejectCode.ValueType  # 1
 REJECT_CODE_NOT_A_PICTURE: RejectCode.ValueType  # 2
 REJECT_CODE_PICTURE_TOO_LARGE: RejectCode.ValueType  # 3
 REJECT_CODE_BAD_TIME: RejectCode.ValueType  # 4
+REJECT_CODE_ERASED: RejectCode.ValueType  # 5
+"""Its time lies in a span that the operator had erased."""
 Global___RejectCode: _TypeAlias = RejectCode  # noqa: Y015
 
 @_typing.final
@@ -100,6 +112,7 @@ class StreamFramesResponse(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     REJECT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -108,6 +121,8 @@ class StreamFramesResponse(_message.Message):
     def reject(self) -> Global___Reject: ...
     @_builtins.property
     def drain(self) -> Global___Drain: ...
+    @_builtins.property
+    def pace(self) -> Global___Pace: ...
     def __init__(
         self,
         *,
@@ -115,12 +130,13 @@ class StreamFramesResponse(_message.Message):
         ack: Global___Ack | None = ...,
         reject: Global___Reject | None = ...,
         drain: Global___Drain | None = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "ack", "reject", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "ack", "reject", "drain", "pace"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -137,16 +153,20 @@ class Hello(_message.Message):
     SPOOL_EPOCH_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """This file describes version 1. A receiver that does not speak it ends the stream with FAILED_PRECONDITION."""
     organization_id: _builtins.str
     site_id: _builtins.str
     daemon_id: _builtins.str
     spool_epoch: _builtins.str
-    """Made with the spool. A wiped spool counts from 1 again under a new epoch, so that its numbers are never taken for
-    the old ones. Two daemons under one id have different epochs: the second is refused with ALREADY_EXISTS.
+    """Names one run of numbers of one spool. A wiped spool counts from 1 again under a new epoch, so that its numbers are
+    never taken for the old ones. Two daemons under one id have different epochs: the second live stream is refused with
+    ALREADY_EXISTS. So is a live stream that names a camera which another daemon of the site is delivering now.
     """
     software_version: _builtins.str
+    backlog: _builtins.bool
+    """This stream drains a sealed epoch, beside the daemon's live stream."""
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___HelloCamera]: ...
     def __init__(
@@ -159,10 +179,11 @@ class Hello(_message.Message):
         spool_epoch: _builtins.str = ...,
         software_version: _builtins.str = ...,
         cameras: _abc.Iterable[Global___HelloCamera] | None = ...,
+        backlog: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "daemon_id", b"daemon_id", "organization_id", b"organization_id", "protocol_version", b"protocol_version", "site_id", b"site_id", "software_version", b"software_version", "spool_epoch", b"spool_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "cameras", b"cameras", "daemon_id", b"daemon_id", "organization_id", b"organization_id", "protocol_version", b"protocol_version", "site_id", b"site_id", "software_version", b"software_version", "spool_epoch", b"spool_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,6 +258,7 @@ class Welcome(_message.Message):
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
     WINDOW_FRAMES_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     window_frames: _builtins.int
     """Frames that may be under way without acknowledgement, over all cameras."""
@@ -244,16 +266,21 @@ class Welcome(_message.Message):
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___CameraPosition]:
         """One for each camera of the Hello."""
 
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reject]:
+        """What was rejected above HelloCamera.acked_seq, at most 1,000: a Reject may have been lost with its connection."""
+
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         cameras: _abc.Iterable[Global___CameraPosition] | None = ...,
         window_frames: _builtins.int = ...,
+        rejected: _abc.Iterable[Global___Reject] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "protocol_version", b"protocol_version", "window_frames", b"window_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "protocol_version", b"protocol_version", "rejected", b"rejected", "window_frames", b"window_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,3 +387,29 @@ class Drain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Drain: _TypeAlias = Drain  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """Analysis is behind: take this camera's samples this far apart. 0: its own interval will do again. It holds as long as
+    the stream does; the samples left out are counted by the daemon.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    sample_interval_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        sample_interval_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "sample_interval_ms", b"sample_interval_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015

@@ -28,10 +28,14 @@ if _version_not_supported:
 class IngestServiceStub:
     """Where daemons deliver frames.
 
-    One stream per daemon. The daemon opens with Hello; the receiver answers with Welcome, which says per camera where to
-    resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down. An Ack is
-    sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet acknowledged; each
-    Ack may change that window. Both sides may end the stream at any time: the next Hello resumes.
+    One stream per daemon and lane. The daemon opens with Hello; the receiver answers with Welcome, which says per camera
+    where to resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down.
+    An Ack is sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet
+    acknowledged; each Ack may change that window, also to 0, and an Ack without cameras may open it again. Both sides may
+    end the stream at any time: the next Hello resumes.
+
+    Lanes: a daemon whose link was away seals its spool's epoch and counts anew under a fresh one. What it sees now goes up
+    on the live stream, and beside it a backlog stream (Hello.backlog) drains the sealed epochs, oldest first, one at a time.
     """
 
     def __init__(self, channel):
@@ -50,10 +54,14 @@ class IngestServiceStub:
 class IngestServiceServicer:
     """Where daemons deliver frames.
 
-    One stream per daemon. The daemon opens with Hello; the receiver answers with Welcome, which says per camera where to
-    resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down. An Ack is
-    sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet acknowledged; each
-    Ack may change that window. Both sides may end the stream at any time: the next Hello resumes.
+    One stream per daemon and lane. The daemon opens with Hello; the receiver answers with Welcome, which says per camera
+    where to resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down.
+    An Ack is sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet
+    acknowledged; each Ack may change that window, also to 0, and an Ack without cameras may open it again. Both sides may
+    end the stream at any time: the next Hello resumes.
+
+    Lanes: a daemon whose link was away seals its spool's epoch and counts anew under a fresh one. What it sees now goes up
+    on the live stream, and beside it a backlog stream (Hello.backlog) drains the sealed epochs, oldest first, one at a time.
     """
 
     def StreamFrames(self, request_iterator, context):
@@ -81,10 +89,14 @@ def add_IngestServiceServicer_to_server(servicer, server):
 class IngestService:
     """Where daemons deliver frames.
 
-    One stream per daemon. The daemon opens with Hello; the receiver answers with Welcome, which says per camera where to
-    resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down. An Ack is
-    sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet acknowledged; each
-    Ack may change that window. Both sides may end the stream at any time: the next Hello resumes.
+    One stream per daemon and lane. The daemon opens with Hello; the receiver answers with Welcome, which says per camera
+    where to resume. Then frames and gaps flow up, in rising seq per camera without holes, and cumulative Acks flow down.
+    An Ack is sent only after the frames are on disk. At most Welcome.window_frames frames are sent and not yet
+    acknowledged; each Ack may change that window, also to 0, and an Ack without cameras may open it again. Both sides may
+    end the stream at any time: the next Hello resumes.
+
+    Lanes: a daemon whose link was away seals its spool's epoch and counts anew under a fresh one. What it sees now goes up
+    on the live stream, and beside it a backlog stream (Hello.backlog) drains the sealed epochs, oldest first, one at a time.
     """
 
     @staticmethod
