@@ -109,33 +109,24 @@ class EmbeddedQueue:
     def ack(self, queue: str, lease_ids: Sequence[str]) -> Settlement:
         """Lets go of the messages for good; reports the leases that had ended (see OutputQueue)."""
         checked_queue(queue)
-        refused = []
         with self._changing() as db:
             now_us = self._clock.now_us()
-            for lease_id in lease_ids:
-                leased = self._leased(db, queue, lease_id, now_us)
-                if leased is None:
-                    refused.append(lease_id)
-                    continue
-                row_id, message_id, _ = leased
+            leased, refused = self._leased(db, queue, lease_ids, now_us)
+            for row_id, message_id, _ in leased:
                 db.execute("delete from message where id = ?", (row_id,))
                 db.execute("insert or replace into tombstone values (?, ?, ?)", (queue, message_id, now_us))
             self._prune(db, now_us, _PRUNE_STEP + len(lease_ids))
-        return Settlement(len(lease_ids) - len(refused), tuple(refused))
+        return Settlement(len(leased), refused)
 
     def retry(self, queue: str, lease_ids: Sequence[str], delay_s: float, error: str) -> Settlement:
         """Gives the messages back for `delay_s`; those without a delivery left become dead (see OutputQueue)."""
         checked_queue(queue)
         _within("delay_s", delay_s, 0, MAX_LEASE_S)
-        refused, dead = [], 0
+        dead = 0
         with self._changing() as db:
             now_us = self._clock.now_us()
-            for lease_id in lease_ids:
-                leased = self._leased(db, queue, lease_id, now_us)
-                if leased is None:
-                    refused.append(lease_id)
-                    continue
-                row_id, _, attempts = leased
+            leased, refused = self._leased(db, queue, lease_ids, now_us)
+            for row_id, _, attempts in leased:
                 used_up = attempts >= self._max_deliveries
                 dead += used_up
                 db.execute(
@@ -147,7 +138,7 @@ class EmbeddedQueue:
                         row_id,
                     ),
                 )
-        return Settlement(len(lease_ids) - len(refused) - dead, tuple(refused), dead)
+        return Settlement(len(leased) - dead, refused, dead)
 
     def peek(self, queue: str, limit: int) -> list[StoredMessage]:
         """The oldest messages that are not dead, without leasing them."""
@@ -221,14 +212,22 @@ class EmbeddedQueue:
             {"queue": queue, "max": self._max_deliveries, "error": _LEASE_ENDED, **_due_at(now_us)},
         )
 
-    def _leased(self, db: sqlite3.Connection, queue: str, lease_id: str, now_us: int) -> tuple[int, str, int] | None:
-        """(row id, message id, attempts) of a lease that is good now."""
-        found: tuple[int, str, int] | None = db.execute(
-            "select id, message_id, attempts from message "  # noqa: S608 - constant
-            f"where lease_id = :lease and queue = :queue and not {_DUE}",
-            {"lease": lease_id, "queue": queue, **_due_at(now_us)},
-        ).fetchone()
-        return found
+    def _leased(
+        self, db: sqlite3.Connection, queue: str, lease_ids: Sequence[str], now_us: int
+    ) -> tuple[list[tuple[int, str, int]], tuple[str, ...]]:
+        """(row id, message id, attempts) of each lease that is good now, and the ids of those that are not."""
+        leased, refused = [], []
+        for lease_id in dict.fromkeys(lease_ids):
+            row = db.execute(
+                "select id, message_id, attempts from message "  # noqa: S608 - constant
+                f"where lease_id = :lease and queue = :queue and not {_DUE}",
+                {"lease": lease_id, "queue": queue, **_due_at(now_us)},
+            ).fetchone()
+            if row is None:
+                refused.append(lease_id)
+            else:
+                leased.append(row)
+        return leased, tuple(refused)
 
     def _prune(self, db: sqlite3.Connection, now_us: int, limit: int) -> None:
         """Forgets tombstones past the window, more of them in a step than the step can have made."""
