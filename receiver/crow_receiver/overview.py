@@ -6,6 +6,7 @@ from typing import Any
 
 from crow_receiver.queue.port import OutputQueue
 from crow_receiver.store.migrations import migrations
+from crow_receiver.store.outbox import waiting
 from crow_shared.database import open_database
 
 _CAMERAS = """
@@ -62,7 +63,7 @@ def overview(state_dir: Path, queue: OutputQueue) -> Overview:
     try:
         cameras = [CameraOverview(*row) for row in db.execute(_CAMERAS)]
         failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
-        (outbox,) = db.execute("select count(*) from outbox").fetchone()
+        outbox = waiting(db).pending
     finally:
         db.close()
     return Overview(cameras, failures, outbox, [asdict(depth) for depth in queue.depths()])

@@ -42,7 +42,7 @@ class ListOutbox:
                 due.append(row)
         return due[:limit]
 
-    async def dispatched(self, ids: Sequence[int]) -> None:
+    async def dispatched(self, ids: Sequence[int], now_us: int) -> None:
         self.dispatched_ids += ids
         if not self._waiting():
             self.emptied.set()

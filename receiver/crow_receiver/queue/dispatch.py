@@ -4,6 +4,9 @@
 2. A row is marked as dispatched after the queue has it on disk. A crash in between publishes it again, and the queue
    knows its message id.
 3. A row is never given up: it is tried again for ever, at most every `MAX_BACKOFF_S`, and counted.
+4. When two sessions in a row meet a fault that may pass, the queue is down: nothing is published until a probe goes
+   through. A probe is one row of a session that was not tried lately, after a wait that grows to `MAX_BACKOFF_S`; so a
+   queue that is down for a day is not hammered, however many sessions wait.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from crow_shared.clock import Clock
 from crow_shared.errors import CrowError
 
 PASS_ROWS = 256
+DOWN_AFTER = 2  # sessions refused in a row: one may be its message's fault
 IDLE_S = 1.0  # between two looks when nobody wakes the dispatcher: when a postponed row is found due
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
@@ -57,7 +61,7 @@ class Outbox(Protocol):
         """Rows to publish, by rising id, without those of a session that has an earlier row postponed beyond now."""
         ...
 
-    async def dispatched(self, ids: Sequence[int]) -> None:
+    async def dispatched(self, ids: Sequence[int], now_us: int) -> None:
         """The queue has these rows on disk."""
         ...
 
@@ -78,6 +82,10 @@ class Dispatcher:
         self._queue = queue
         self._clock = clock
         self._woken = asyncio.Event()
+        self._refusals = 0  # since the last row that was published: faults that may pass, one session's in a row once
+        self._refused_session: str | None = None  # the last of them
+        self._probe_s = 0.0  # of the monotonic clock: while the queue is down, not before that
+        self.publishing = asyncio.Lock()  # whoever holds it sees no row that is read, but not yet marked as dispatched
         self._pending = Gauge(
             "crow_receiver_outbox_pending_messages", "Messages committed and not yet on a queue", registry=registry
         )
@@ -113,14 +121,32 @@ class Dispatcher:
     async def run_once(self) -> int:
         """Publishes all that is due; returns how many rows left the outbox. Raises CrowError when the outbox fails."""
         dispatched = 0
-        while True:
-            rows = await self._outbox.due(self._clock.now_us(), PASS_ROWS)
-            by_session = groupby(sorted(rows, key=attrgetter("session_id")), attrgetter("session_id"))
-            count = sum([await self._dispatch_session(list(group)) for _, group in by_session])
+        while not self._down or self._clock.monotonic_s() >= self._probe_s:
+            limit = 1 if self._down else PASS_ROWS
+            async with self.publishing:
+                rows = await self._outbox.due(self._clock.now_us(), limit)
+                count = await self._dispatch(rows)
             dispatched += count
-            if len(rows) < PASS_ROWS or not count:
+            if len(rows) < limit or not count:
                 break
         await self._measure()
+        return dispatched
+
+    @property
+    def _down(self) -> bool:
+        return self._refusals >= DOWN_AFTER
+
+    async def _dispatch(self, rows: list[OutboxRow]) -> int:
+        """Publishes rows session by session until the queue is found to be down; returns how many left the outbox."""
+        by_session = groupby(sorted(rows, key=attrgetter("session_id")), attrgetter("session_id"))
+        dispatched = 0
+        was_down = self._down
+        for _, group in by_session:
+            dispatched += await self._dispatch_session(list(group))
+            if self._down:
+                break
+        if was_down and not self._down:
+            log.info("the queue takes messages again")
         return dispatched
 
     async def _pass_logged(self) -> None:
@@ -146,13 +172,17 @@ class Dispatcher:
     async def _publish(self, rows: list[OutboxRow]) -> None:
         messages = [Message(row.queue, row.message_id, row.body, row.headers) for row in rows]
         fresh = await asyncio.to_thread(self._queue.publish_many, messages)
+        self._refusals, self._refused_session = 0, None
         for row, is_fresh in zip(rows, fresh, strict=True):
             (self._published if is_fresh else self._doubled).labels(row.queue).inc()
-        await self._outbox.dispatched([row.id for row in rows])
+        await self._outbox.dispatched([row.id for row in rows], self._clock.now_us())
 
     async def _postpone(self, row: OutboxRow, error: CrowError) -> None:
         self._failures.inc()
-        delay_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(row.attempts, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        if error.retryable and (self._down or row.session_id != self._refused_session):
+            self._refusals += 1
+            self._refused_session = row.session_id
+        delay_s = _backoff_s(row.attempts)
         log.warning(
             "a message could not be published; its session waits",
             message_id=row.message_id,
@@ -163,9 +193,18 @@ class Dispatcher:
             error=error.message,
         )
         await self._outbox.failed(row.id, error.message, self._clock.now_us() + round(delay_s * 1_000_000))
+        if self._down:
+            wait_s = _backoff_s(self._refusals - DOWN_AFTER)
+            self._probe_s = self._clock.monotonic_s() + wait_s
+            log.warning("the queue takes nothing; all sessions wait", tries=self._refusals, next_try_s=round(wait_s, 1))
 
     async def _measure(self) -> None:
         backlog = await self._outbox.backlog()
         age_us = 0 if backlog.oldest_us is None else max(0, self._clock.now_us() - backlog.oldest_us)
         self._pending.set(backlog.pending)
         self._oldest_age.set(age_us / 1_000_000)
+
+
+def _backoff_s(failures: int) -> float:
+    """How long to wait after so many failures before this one."""
+    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * (1 << min(failures, 10))) * random.uniform(0.5, 1)  # noqa: S311 — jitter

@@ -100,6 +100,7 @@ _M001 = (
         revision integer not null default -1,  -- of the latest message; -1: none yet
         primary key (session_id, minute_us)
     ) strict, without rowid""",
+    # A row whose queue has its message stays as evidence, without headers and body, until its session's records go.
     """create table outbox (
         id integer primary key autoincrement,
         queue text not null,
@@ -110,7 +111,11 @@ _M001 = (
         created_us integer not null,
         attempts integer not null default 0,
         not_before_us integer not null default 0,
-        error text                             -- the last try's
+        error text,                            -- the last try's
+        dispatched_us integer                  -- null while it waits
     ) strict""",
-    "create index outbox_of_session on outbox (session_id, id)",
+    "create index outbox_of_session on outbox (session_id)",
+    # These cover the dispatcher's searches, so that neither reads a body that it does not publish.
+    "create index outbox_waiting on outbox (id, not_before_us, session_id, created_us) where dispatched_us is null",
+    "create index outbox_waiting_of_session on outbox (session_id, id, not_before_us) where dispatched_us is null",
 )

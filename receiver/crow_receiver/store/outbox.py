@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from crow_receiver.queue.dispatch import Backlog, OutboxRow
+from crow_receiver.queue.dispatch import MAX_BACKOFF_S, Backlog, OutboxRow
 from crow_receiver.queue.port import Message
 from crow_receiver.store.store import Store, Transaction
 
@@ -18,33 +18,40 @@ def put(db: sqlite3.Connection, session_id: str, message: Message, now_us: int) 
     )
 
 
+# A time further ahead than the longest wait was written before the clock was set back, and counts as due.
+_HELD = "(not_before_us > :now and not_before_us <= :latest)"
+
+_DUE = f"""
+    select id, queue, message_id, session_id, body, headers, attempts from outbox as o indexed by outbox_waiting
+    where dispatched_us is null and not {_HELD} and not exists (
+        select 1 from outbox indexed by outbox_waiting_of_session
+        where session_id = o.session_id and id < o.id and dispatched_us is null and {_HELD})
+    order by id limit :limit"""  # noqa: S608 — constants
+
+
 class StoredOutbox:
-    """The outbox as the dispatcher sees it. A dispatched row is deleted: the queue has it from then on."""
+    """The outbox as the dispatcher sees it. A dispatched row keeps its place as evidence, without headers and body."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def due(self, now_us: int, limit: int) -> list[OutboxRow]:
         """Rows to publish, by rising id, without those of a session that has an earlier row postponed beyond now."""
-        rows = await self._store.read(
-            lambda db: db.execute(
-                """select id, queue, message_id, session_id, body, headers, attempts from outbox as o
-                   where not_before_us <= ?1 and not exists (
-                       select 1 from outbox where session_id = o.session_id and id < o.id and not_before_us > ?1)
-                   order by id limit ?2""",
-                (now_us, limit),
-            ).fetchall()
-        )
+        at = {"now": now_us, "latest": now_us + int(MAX_BACKOFF_S * 1_000_000), "limit": limit}
+        rows = await self._store.read(lambda db: db.execute(_DUE, at).fetchall())
         return [
             OutboxRow(row_id, queue, message_id, session_id, bytes(body), json.loads(headers), attempts)
             for row_id, queue, message_id, session_id, body, headers, attempts in rows
         ]
 
-    async def dispatched(self, ids: Sequence[int]) -> None:
+    async def dispatched(self, ids: Sequence[int], now_us: int) -> None:
         """The queue has these rows on disk."""
 
         def work(tx: Transaction) -> None:
-            tx.db.executemany("delete from outbox where id = ?", [(row_id,) for row_id in ids])
+            tx.db.executemany(
+                "update outbox set dispatched_us = ?, headers = '{}', body = x'' where id = ?",
+                [(now_us, row_id) for row_id in ids],
+            )
 
         await self._store.write(work)
 
@@ -61,5 +68,12 @@ class StoredOutbox:
 
     async def backlog(self) -> Backlog:
         """What waits, postponed rows included."""
-        row = await self._store.read(lambda db: db.execute("select count(*), min(created_us) from outbox").fetchone())
-        return Backlog(*row)
+        return await self._store.read(waiting)
+
+
+def waiting(db: sqlite3.Connection) -> Backlog:
+    """What no queue has yet, postponed rows included."""
+    row = db.execute(
+        "select count(*), min(created_us) from outbox indexed by outbox_waiting where dispatched_us is null"
+    ).fetchone()
+    return Backlog(*row)
