@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_daemon.spool.spool import Hole, HoleReason
-from crow_daemon.uplink.protocol import HelloCamera, Identity, Released, SenderProtocol
+from crow_daemon.uplink.protocol import Announced, HelloCamera, Identity, Released, SenderProtocol
 from crow_receiver.ingest.protocol import ReceiverProtocol
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, TimeSource
@@ -26,6 +26,10 @@ WINDOW = 4
 
 def frame(camera_id: str, seq: int) -> Frame:
     return replace(Frame.of_picture(camera_id, seq, TimeSource.ARRIVAL, 1, 1, b"x"), seq=seq)
+
+
+def hello_camera(camera_id: str, last_seq: int, acked_seq: int) -> HelloCamera:
+    return HelloCamera(Announced(camera_id, camera_id, 1000), last_seq, acked_seq)
 
 
 class Line(RuleBasedStateMachine):
@@ -59,9 +63,9 @@ class Line(RuleBasedStateMachine):
 
     @rule()
     def connect(self) -> None:
-        hello_cameras = [HelloCamera(camera, camera, 1000, self.acked[camera]) for camera in CAMERAS]
+        hello_cameras = [hello_camera(camera, self.last[camera], self.acked[camera]) for camera in CAMERAS]
         self.sender = SenderProtocol(IDENTITY, hello_cameras)
-        self.receiver = ReceiverProtocol(WINDOW)
+        self.receiver = ReceiverProtocol(WINDOW, WINDOW)
         self.up: deque[pb.StreamFramesRequest] = deque()
         self.down: deque[pb.StreamFramesResponse] = deque()
         self.uncommitted: list[pb.StreamFramesRequest] = []
@@ -184,7 +188,7 @@ def test_the_model_catches_an_acknowledgement_before_the_commit() -> None:
 
 
 def welcomed(**positions: int) -> ReceiverProtocol:
-    protocol = ReceiverProtocol(WINDOW)
+    protocol = ReceiverProtocol(WINDOW, WINDOW)
     protocol.welcome(positions)
     return protocol
 
@@ -219,8 +223,8 @@ def test_more_than_the_window_is_refused() -> None:
 
 
 def test_numbers_that_nothing_explains_become_a_gap_without_reason() -> None:
-    sender = SenderProtocol(IDENTITY, [HelloCamera("a", "a", 1000, 0)])
-    sender.welcomed(ReceiverProtocol(WINDOW).welcome({"a": 0}))
+    sender = SenderProtocol(IDENTITY, [hello_camera("a", 5, 0)])
+    sender.welcomed(ReceiverProtocol(WINDOW, WINDOW).welcome({"a": 0}))
     gap, sent = sender.send(frame("a", 5), [Hole("a", 2, 3, HoleReason.CORRUPT, "")])[:1], sender
     assert sent.next_seq("a") == 6
     assert gap[0].gap.reason == pb.GAP_REASON_UNSPECIFIED
@@ -228,6 +232,6 @@ def test_numbers_that_nothing_explains_become_a_gap_without_reason() -> None:
 
 
 def test_a_receiver_that_remembers_less_does_not_move_the_daemon_back() -> None:
-    sender = SenderProtocol(IDENTITY, [HelloCamera("a", "a", 1000, 7)])
-    assert sender.welcomed(ReceiverProtocol(WINDOW).welcome({"a": 3})) == []
+    sender = SenderProtocol(IDENTITY, [hello_camera("a", 9, 7)])
+    assert sender.welcomed(ReceiverProtocol(WINDOW, WINDOW).welcome({"a": 3})) == []
     assert sender.next_seq("a") == 8

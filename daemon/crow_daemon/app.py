@@ -19,7 +19,7 @@ from crow_daemon.settings import DaemonSettings
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
-from crow_daemon.uplink.protocol import Identity
+from crow_daemon.uplink.protocol import Announced, Identity
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.errors import CrowError
 from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, within
@@ -45,7 +45,7 @@ class Daemon:
         self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.max_bytes))
         # Its registry connection is its own, since it works in another thread.
         self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
-        self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool)
+        self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace)
         self._started_us = self._clock.now_us()
 
     async def run(self) -> bool:
@@ -139,6 +139,8 @@ class Daemon:
                 "receiver": self._settings.uplink.receiver,
                 "state": self._uplink.state,
                 "last_error": self._uplink.last_error,
+                "last_error_code": self._uplink.last_error_code,
+                "window_frames": self._uplink.window_frames,
             },
             "spool": {
                 "waiting": sum(pending.values()),
@@ -155,5 +157,8 @@ class Daemon:
             settings.organization_id, settings.site_id, settings.daemon_id, self._spool_epoch, version("crow-daemon")
         )
 
-    def _announced(self) -> list[tuple[str, str, int]]:
-        return [(camera.id, camera.name, camera.sample_interval_ms) for camera in self._registry.cameras()]
+    def _announced(self) -> list[Announced]:
+        return [
+            Announced(camera.id, camera.name, camera.sample_interval_ms, idle=not camera.wanted)
+            for camera in self._registry.cameras()
+        ]

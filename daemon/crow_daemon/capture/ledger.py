@@ -32,6 +32,7 @@ class Dropped(StrEnum):
 
     OVERLOAD = "overload"  # no room behind us
     ENCODE_ERROR = "encode_error"
+    DEGRADED = "degraded"  # the receiver asked for a longer interval
     STOPPED = "stopped"  # a recording was waiting for room when it was stopped
 
 

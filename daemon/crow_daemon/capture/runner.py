@@ -6,7 +6,9 @@ Invariants
 2. The gate compares with what was sent: it learns of a sample only after the sink took it.
 3. A live camera never waits for the sink. A recording does: it can be read later, a moment cannot.
 4. Every wait ends when `stop` is called; a read that hangs ends by its time-out.
-5. Nothing that one camera does ends the thread of another, or its own before `stop`.
+5. While a longer interval is asked of a live camera, its samples are taken at their own ticks still, and those that the
+   longer interval leaves out are dropped as degraded.
+6. Nothing that one camera does ends the thread of another, or its own before `stop`.
 """
 
 import threading
@@ -58,6 +60,7 @@ class CameraRunner:
         self._auth_retry = Backoff(*auth_retry_s)
         self._monitor = CameraMonitor(camera, clock)
         self._sampler = Sampler(camera.sample_interval_us)
+        self._longer: Sampler | None = None  # replaced from other threads, used by the camera's own
         self._gate: Gate | None = ActivityGate(camera.heartbeat_s) if camera.gate is GateMode.ACTIVITY else None
         self._failures = _FailureLog(clock, log.bind(camera=camera.id))
         self._stop = threading.Event()
@@ -73,6 +76,16 @@ class CameraRunner:
         self._stop.set()
         if source := self._source:
             source.stop()
+
+    def follow_pace(self, asked_interval_ms: int) -> None:
+        """Lets only the samples of a longer interval through, from any thread; 0: all.
+
+        A recording takes no notice: it is read no faster than its frames are taken over.
+        """
+        if isinstance(self.camera.source, Recording) or asked_interval_ms == self._monitor.asked_interval_ms:
+            return
+        self._longer = Sampler(asked_interval_ms * 1000) if asked_interval_ms else None
+        self._monitor.asked_interval_ms = asked_interval_ms
 
     def join(self, timeout_s: float) -> bool:
         """Waits for the thread; whether it has ended."""
@@ -136,6 +149,10 @@ class CameraRunner:
 
     def _process(self, picture: Picture) -> None:
         """Gives one sample its outcome."""
+        longer = self._longer
+        if longer is not None and longer.take(picture.capture_us) is None:
+            self._monitor.dropped(Dropped.DEGRADED)
+            return
         luma: Luma | None = None
         try:
             if self._gate is not None:

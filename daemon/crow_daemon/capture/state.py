@@ -58,7 +58,8 @@ class CameraSnapshot:
     """A camera at one moment; counters are since its capture was started (daemon start, or a change of the camera).
 
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
-    `clock_jumps` how often the stream's time parted from ours.
+    `clock_jumps` how often the stream's time parted from ours. `asked_interval_ms` is the sample interval that the
+    receiver asks for, 0 while the camera's own will do.
     """
 
     camera_id: str
@@ -70,6 +71,7 @@ class CameraSnapshot:
     damaged: int = 0
     clock_jumps: int = 0
     last_sample_us: int | None = None
+    asked_interval_ms: int = 0
     stream: StreamInfo | None = None
     counters: Counts = field(default_factory=Counts)
 
@@ -98,6 +100,7 @@ class CameraMonitor:
         self._damaged = 0
         self._clock_jumps = 0
         self._last_sample_us: int | None = None
+        self.asked_interval_ms = 0
         self._stream: StreamInfo | None = None
 
     def connecting(self) -> None:
@@ -188,6 +191,7 @@ class CameraMonitor:
                 damaged=self._damaged,
                 clock_jumps=self._clock_jumps,
                 last_sample_us=self._last_sample_us,
+                asked_interval_ms=self.asked_interval_ms,
                 stream=self._stream,
                 counters=self._ledger.counts(),
             )

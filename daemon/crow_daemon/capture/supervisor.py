@@ -4,13 +4,14 @@ Invariants
 1. After `reconcile`, exactly the enabled, unfinished cameras have a runner, each of the camera's present revision; the
    runners of cameras that did not change are not touched.
 2. A camera has one capture at a time: a changed one is started anew only when its old thread has ended.
-3. A recording that was read to its end is marked in the registry, so that it is not read again after a restart.
+3. A runner samples at the pace that was asked of its camera last, from its start on.
+4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart.
 
-`reconcile` and `stop` belong to one thread; `states` may be called from any.
+`reconcile` and `stop` belong to one thread; `states` and `follow_pace` may be called from any.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -37,10 +38,11 @@ class CaptureSupervisor:
         self._sink = sink
         self._clock = clock
         self._source_of = source_of
-        self._lock = threading.Lock()  # guards the three fields below, which `states` reads
+        self._lock = threading.Lock()  # guards the four fields below
         self._runners: dict[str, CameraRunner] = {}
         self._idle: dict[str, CameraSnapshot] = {}  # disabled and finished cameras
         self._leaving: dict[str, CameraRunner] = {}  # stopped, but its thread has not ended yet
+        self._paces: dict[str, int] = {}
         self._version = 0
 
     def start(self) -> None:
@@ -59,13 +61,13 @@ class CaptureSupervisor:
         cameras = {camera.id: camera for camera in self._registry.cameras()}
         for camera_id, runner in list(self._runners.items()):
             camera = cameras.get(camera_id)
-            if camera is None or not _wanted(camera) or camera.revision != runner.camera.revision:
+            if camera is None or not camera.wanted or camera.revision != runner.camera.revision:
                 self._retire(camera_id, runner)
         with self._lock:
             self._leaving = {key: runner for key, runner in self._leaving.items() if not runner.join(0)}
-            self._idle = {key: self._idle_state(camera) for key, camera in cameras.items() if not _wanted(camera)}
+            self._idle = {key: self._idle_state(camera) for key, camera in cameras.items() if not camera.wanted}
         for camera in cameras.values():
-            if _wanted(camera) and camera.id not in self._runners and camera.id not in self._leaving:
+            if camera.wanted and camera.id not in self._runners and camera.id not in self._leaving:
                 self._launch(camera)
         self._version = version
 
@@ -76,6 +78,13 @@ class CaptureSupervisor:
             idle = dict(self._idle)
         found = idle | {camera_id: runner.snapshot() for camera_id, runner in running.items()}
         return [found[camera_id] for camera_id in sorted(found)]
+
+    def follow_pace(self, asked_ms: Mapping[str, int]) -> None:
+        """Samples these cameras only so often, by camera id; all others at their own interval."""
+        with self._lock:
+            self._paces = dict(asked_ms)
+            for camera_id, runner in self._runners.items():
+                runner.follow_pace(self._paces.get(camera_id, 0))
 
     def stop(self, deadline_s: float) -> None:
         """Stops all captures and waits for their threads until the deadline.
@@ -98,6 +107,7 @@ class CaptureSupervisor:
             camera, lambda: self._source_of(camera, credentials, self._clock), self._sink, self._clock
         )
         with self._lock:
+            runner.follow_pace(self._paces.get(camera.id, 0))
             self._runners[camera.id] = runner
         runner.start()
 
@@ -118,7 +128,3 @@ class CaptureSupervisor:
         state = CameraState.FINISHED if camera.enabled else CameraState.DISABLED
         before = self._idle.get(camera.id)
         return before if before and before.state is state else CameraSnapshot(camera.id, state, self._clock.now_us())
-
-
-def _wanted(camera: Camera) -> bool:
-    return camera.enabled and not camera.finished

@@ -106,6 +106,11 @@ class Camera:
         """The time between samples, in microseconds."""
         return self.sample_interval_ms * 1000
 
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be captured now."""
+        return self.enabled and not self.finished
+
 
 def _within(field: str, value: int, bounds: tuple[int, int]) -> None:
     if not bounds[0] <= value <= bounds[1]:

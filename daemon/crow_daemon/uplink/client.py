@@ -8,7 +8,7 @@ Invariants
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,9 +18,19 @@ import structlog
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.settings import UplinkSettings
-from crow_daemon.spool.spool import Hole, HoleReason, SpooledFrame
+from crow_daemon.spool.spool import CameraMark, Hole, HoleReason, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
-from crow_daemon.uplink.protocol import Draining, Event, HelloCamera, Identity, Refused, Released, SenderProtocol
+from crow_daemon.uplink.protocol import (
+    Announced,
+    Draining,
+    Event,
+    HelloCamera,
+    Identity,
+    PaceAsked,
+    Refused,
+    Released,
+    SenderProtocol,
+)
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_MESSAGE_BYTES
 
@@ -58,17 +68,31 @@ class Uplink:
         self,
         settings: UplinkSettings,
         identity: Callable[[], Identity],
-        cameras: Callable[[], list[tuple[str, str, int]]],
+        cameras: Callable[[], list[Announced]],
         spool: SpoolThread,
+        paced: Callable[[Mapping[str, int]], None],
     ) -> None:
-        """`cameras` yields (camera id, name, sample interval in ms) of all registered cameras."""
+        """`cameras` yields all registered ones.
+
+        `paced` is told the sample intervals in ms that the receiver asks for now, by camera id: all of them, each time
+        that one changes; none once the stream has ended.
+        """
         self._settings = settings
         self._identity = identity
         self._cameras = cameras
         self._spool = spool
+        self._paced = paced
+        self._paces: dict[str, int] = {}
         self._reannounce = asyncio.Event()
         self.state = "connecting"
         self.last_error: str | None = None
+        self.last_error_code: str | None = None
+        self._protocol: SenderProtocol | None = None
+
+    @property
+    def window_frames(self) -> int | None:
+        """How many unacknowledged frames the receiver takes now, 0: none for a while; None without a connection."""
+        return None if self._protocol is None else self._protocol.window_frames
 
     def reannounce(self) -> None:
         """Connects anew, so that the receiver hears of changed cameras; nothing is lost by it."""
@@ -87,7 +111,7 @@ class Uplink:
                 delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures, 8)) * random.uniform(0.5, 1)  # noqa: S311 — jitter
                 if error.message != self.last_error or self.state == "connected":
                     log.warning("uplink lost", error=error.message, kind=error.kind, retry_s=round(delay_s, 1))
-                self.last_error = error.message
+                self.last_error, self.last_error_code = error.message, error.code
             self.state = "waiting"
             await asyncio.sleep(delay_s)
 
@@ -95,14 +119,7 @@ class Uplink:
         """One connection, until it ends; returns the delay that the receiver asked for, in seconds."""
         self._reannounce.clear()
         self.state = "connecting"
-        marks = {mark.camera_id: mark.acked_seq for mark in await self._spool.call(lambda spool: spool.marks())}
-        hello_cameras = [
-            HelloCamera(camera_id, name, interval_ms, marks.pop(camera_id, 0))
-            for camera_id, name, interval_ms in self._cameras()
-        ]
-        # Cameras that were removed while frames of theirs still wait are announced too: their frames count.
-        pending = await self._spool.call(lambda spool: spool.pending())
-        hello_cameras += [HelloCamera(name, name, 0, acked) for name, acked in marks.items() if name in pending]
+        hello_cameras = await self._hello_cameras()
         protocol = SenderProtocol(self._identity(), hello_cameras)
         async with self._channel() as channel:
             call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
@@ -112,7 +129,8 @@ class Uplink:
                 if welcome is None:
                     raise _translated(await call.code(), await call.details())
                 await self._apply(protocol.welcomed(welcome))
-                self.state, self.last_error = "connected", None
+                self.state, self.last_error, self.last_error_code = "connected", None, None
+                self._protocol = protocol
                 log.info("uplink connected", receiver=self._settings.receiver, cameras=len(hello_cameras))
                 return await self._transfer(call, protocol)
             except grpc.aio.AioRpcError as error:
@@ -120,7 +138,21 @@ class Uplink:
             except (TimeoutError, asyncio.InvalidStateError):
                 raise CrowError(Kind.TIMEOUT, "receiver_silent", "the receiver did not answer in time") from None
             finally:
+                self._protocol = None
                 call.cancel()
+
+    async def _hello_cameras(self) -> list[HelloCamera]:
+        marks = {mark.camera_id: mark for mark in await self._spool.call(lambda spool: spool.marks())}
+        pending = await self._spool.call(lambda spool: spool.pending())
+        known = {camera.camera_id: camera for camera in self._cameras()}
+        # Cameras that were removed while frames of theirs still wait are announced too: their frames count.
+        known |= {name: Announced(name, name, 0, idle=True) for name in marks if name in pending and name not in known}
+        fresh = CameraMark("", 0, 0)
+        return [
+            HelloCamera(camera, mark.last_seq, mark.acked_seq)
+            for name, camera in known.items()
+            for mark in (marks.get(name, fresh),)
+        ]
 
     def _channel(self) -> grpc.aio.Channel:
         if not self._settings.tls:
@@ -154,6 +186,8 @@ class Uplink:
             for task in (reader, sender, changed):
                 task.cancel()
             await asyncio.gather(reader, sender, changed, return_exceptions=True)
+            self._paces.clear()
+            self._paced(self._paces)
 
     async def _receive(self, call: Stream, protocol: SenderProtocol, moved: asyncio.Event) -> float:
         drain_s: float | None = None
@@ -195,14 +229,23 @@ class Uplink:
             await call.write(message)
 
     async def _apply(self, events: list[Event]) -> None:
-        released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
-        if released:
-            await self._spool.call(lambda spool: spool.release(released))
         for event in events:
             if isinstance(event, Refused):
                 log.warning("receiver refused a frame", camera=event.camera_id, seq=event.seq, reason=event.reason)
                 hole = Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
                 await self._spool.call(lambda spool, h=hole: spool.give_up(h))  # type: ignore[misc]
+            elif isinstance(event, PaceAsked):
+                self._pace(event)
+        released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
+        if released:
+            await self._spool.call(lambda spool: spool.release(released))
+
+    def _pace(self, asked: PaceAsked) -> None:
+        log.info("receiver asks for another pace", camera=asked.camera_id, interval_ms=asked.sample_interval_ms)
+        self._paces[asked.camera_id] = asked.sample_interval_ms
+        if not asked.sample_interval_ms:
+            del self._paces[asked.camera_id]
+        self._paced(self._paces)
 
 
 async def _read(call: Stream) -> pb.StreamFramesResponse | None:

@@ -4,6 +4,9 @@ Invariants
 1. Per camera, what is sent rises by one from the resume point: each number once, as a frame or inside a gap.
 2. At most `window` frames are sent and not yet acknowledged.
 3. A camera's acknowledged number never falls: an older one from a receiver that lost state is ignored.
+4. A receiver that has more than the spool ever gave out knows another spool's frames under these numbers: nothing is
+   sent, and nothing is taken as delivered.
+5. What was refused is reported before the release of its number, so that it is counted while the spool still has it.
 """
 
 from collections import deque
@@ -25,12 +28,21 @@ _GAP_REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class HelloCamera:
-    """A camera as the receiver gets to know it; `acked_seq` as in ingest.proto."""
+class Announced:
+    """A camera as the receiver gets to know it; `idle` as in ingest.proto."""
 
     camera_id: str
     name: str
     sample_interval_ms: int
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HelloCamera:
+    """A camera and where it stands in the spool: numbers given out, and those that the receiver has or gave up."""
+
+    announced: Announced
+    last_seq: int
     acked_seq: int
 
 
@@ -69,7 +81,15 @@ class Draining:
     reconnect_after_s: float
 
 
-Event = Released | Refused | Draining
+@dataclass(frozen=True, slots=True)
+class PaceAsked:
+    """The receiver asks for samples this far apart; 0: the camera's own interval will do."""
+
+    camera_id: str
+    sample_interval_ms: int
+
+
+Event = Released | Refused | Draining | PaceAsked
 
 
 @dataclass(slots=True)
@@ -85,7 +105,7 @@ class SenderProtocol:
     def __init__(self, identity: Identity, cameras: Iterable[HelloCamera]) -> None:
         self._identity = identity
         self._hello_cameras = tuple(cameras)
-        self._cameras = {camera.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
+        self._cameras = {camera.announced.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
         self._window = 0
         self._draining = False
 
@@ -101,10 +121,11 @@ class SenderProtocol:
                 software_version=self._identity.software_version,
                 cameras=[
                     pb.HelloCamera(
-                        camera_id=camera.camera_id,
-                        name=camera.name,
-                        sample_interval_ms=camera.sample_interval_ms,
+                        camera_id=camera.announced.camera_id,
+                        name=camera.announced.name,
+                        sample_interval_ms=camera.announced.sample_interval_ms,
                         acked_seq=camera.acked_seq,
+                        idle=camera.announced.idle,
                     )
                     for camera in self._hello_cameras
                 ],
@@ -112,14 +133,28 @@ class SenderProtocol:
         )
 
     def welcomed(self, response: pb.StreamFramesResponse) -> list[Event]:
-        """Takes the answer to `hello`. Raises CrowError(INVALID) when it is something else."""
+        """Takes the answer to `hello`.
+
+        Raises CrowError(INVALID) when it is something else and CrowError(CONFLICT) "spool_restored" by invariant 4.
+        """
         if response.WhichOneof("message") != "welcome":
             raise CrowError(Kind.INVALID, "protocol_error", "the receiver answered Hello with something else")
-        events = self._advance(response.welcome.cameras)
-        for camera in self._cameras.values():
-            camera.sent_seq = camera.acked_seq
+        durable = {position.camera_id: position.durable_seq for position in response.welcome.cameras}
+        for camera in self._hello_cameras:
+            there = durable.get(camera.announced.camera_id, 0)
+            if there > camera.last_seq:
+                raise _restored(camera, there)
+        events: list[Event] = [_refused(reject) for reject in response.welcome.rejected]
+        events += self._advance(response.welcome.cameras)
+        for state in self._cameras.values():
+            state.sent_seq = state.acked_seq
         self._window = response.welcome.window_frames
         return events
+
+    @property
+    def window_frames(self) -> int:
+        """How many frames the receiver lets be under way, as it said last."""
+        return self._window
 
     @property
     def room(self) -> int:
@@ -166,9 +201,9 @@ class SenderProtocol:
                 self._window = response.ack.window_frames
                 return self._advance(response.ack.cameras)
             case "reject":
-                reject = response.reject
-                code = pb.RejectCode.Name(reject.code) if reject.code in pb.RejectCode.values() else str(reject.code)
-                return [Refused(reject.camera_id, reject.seq, f"{code}: {reject.reason}")]
+                return [_refused(response.reject)]
+            case "pace":
+                return [PaceAsked(response.pace.camera_id, response.pace.sample_interval_ms)]
             case "drain":
                 self._draining = True
                 return [Draining(response.drain.reconnect_after_ms / 1000)]
@@ -192,3 +227,17 @@ class SenderProtocol:
 
 def _gap(camera_id: str, from_seq: int, to_seq: int, reason: pb.GapReason.ValueType) -> pb.StreamFramesRequest:
     return pb.StreamFramesRequest(gap=pb.Gap(camera_id=camera_id, from_seq=from_seq, to_seq=to_seq, reason=reason))
+
+
+def _refused(reject: pb.Reject) -> Refused:
+    code = pb.RejectCode.Name(reject.code) if reject.code in pb.RejectCode.values() else str(reject.code)
+    return Refused(reject.camera_id, reject.seq, f"{code}: {reject.reason}")
+
+
+def _restored(camera: HelloCamera, durable_seq: int) -> CrowError:
+    return CrowError(
+        Kind.CONFLICT,
+        "spool_restored",
+        f"the receiver has frame {durable_seq} of camera {camera.announced.camera_id}, this spool gave out only "
+        f"{camera.last_seq}: it was restored from a copy. Stop the daemon, run `crow-daemon spool repair --new-epoch`",
+    )

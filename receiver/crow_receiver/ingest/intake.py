@@ -54,12 +54,15 @@ class Intake:
         self._clock = clock
         self.gap_us = gap_us
 
-    async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame) -> StoredFrame:
-        """Stores a checked frame of a daemon's stream and advances the stream, in one transaction."""
+    async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame, *, late: bool) -> StoredFrame:
+        """Stores a checked frame of a daemon's stream and advances the stream, in one transaction.
+
+        `late`: it comes from a backlog, long after its capture.
+        """
         now_us = self._clock.now_us()
 
         def work(tx: Transaction) -> StoredFrame:
-            return frames.advance_past(tx, camera, epoch, frame, now_us, self.gap_us)
+            return frames.advance_past(tx, camera, epoch, frame, now_us, self.gap_us, late=late)
 
         return self._told(camera, await self._store.write(work))
 

@@ -4,10 +4,12 @@ Invariants
 1. Per camera, numbers are taken in rising order without holes: a frame or gap must begin at `taken_seq` + 1. What lies
    before it was taken already and is passed over.
 2. `durable_seq` moves only when the caller says that a commit is on disk, and never falls. An Ack tells just that.
-3. A sender that puts more than the window under way breaks the protocol and is cut off: memory stays bounded.
+3. A sender that puts more than `window_frames` under way breaks the protocol and is cut off: memory stays bounded. The
+   window that it is told, `room_frames`, may be lower for a while; what was on its way before that is still taken.
+4. A change of that window makes an Ack due, also when no camera has moved.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crow.cctv.v1 import frame_pb2
@@ -29,15 +31,20 @@ class ReceiverProtocol:
     """One stream's worth of protocol state."""
 
     window_frames: int
+    room_frames: int
+    _told_frames: int = 0
     _cameras: dict[str, _Camera] = field(default_factory=dict)
     _moved: set[str] = field(default_factory=set)
     _under_way: int = 0
 
-    def welcome(self, positions: Mapping[str, int]) -> pb.StreamFramesResponse:
-        """The answer to Hello, given where each camera's stream stands."""
+    def welcome(self, positions: Mapping[str, int], rejected: Iterable[pb.Reject] = ()) -> pb.StreamFramesResponse:
+        """The answer to Hello, given where each camera's stream stands and what of it was rejected before."""
         self._cameras = {camera_id: _Camera(seq, seq) for camera_id, seq in positions.items()}
         cameras = [pb.CameraPosition(camera_id=camera_id, durable_seq=seq) for camera_id, seq in positions.items()]
-        welcome = pb.Welcome(protocol_version=PROTOCOL_VERSION, cameras=cameras, window_frames=self.window_frames)
+        self._told_frames = self.room_frames
+        welcome = pb.Welcome(
+            protocol_version=PROTOCOL_VERSION, cameras=cameras, window_frames=self._told_frames, rejected=rejected
+        )
         return pb.StreamFramesResponse(welcome=welcome)
 
     def take_frame(self, frame: frame_pb2.Frame) -> bool:
@@ -67,10 +74,14 @@ class ReceiverProtocol:
             camera.durable_seq = seq
             self._moved.add(camera_id)
 
+    def set_room(self, frames: int) -> None:
+        """Lets the sender have so many frames under way from now on, at most `window_frames`."""
+        self.room_frames = min(frames, self.window_frames)
+
     @property
     def unacknowledged(self) -> bool:
-        """Whether there is something to acknowledge."""
-        return bool(self._moved)
+        """Whether there is something to acknowledge, or a window to tell."""
+        return bool(self._moved) or self._told_frames != self.room_frames
 
     def ack(self) -> pb.StreamFramesResponse:
         """The cumulative acknowledgement of all that became durable since the last one."""
@@ -79,7 +90,8 @@ class ReceiverProtocol:
             for name in sorted(self._moved)
         ]
         self._moved.clear()
-        return pb.StreamFramesResponse(ack=pb.Ack(cameras=positions, window_frames=self.window_frames))
+        self._told_frames = self.room_frames
+        return pb.StreamFramesResponse(ack=pb.Ack(cameras=positions, window_frames=self._told_frames))
 
     def _take(self, camera_id: str, from_seq: int, to_seq: int) -> bool:
         camera = self._cameras.get(camera_id)

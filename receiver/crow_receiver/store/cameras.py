@@ -1,6 +1,7 @@
 """Cameras and how far each one's stream has come."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crow_shared.errors import CrowError, Kind
@@ -75,6 +76,19 @@ def set_position(db: sqlite3.Connection, camera: int, epoch: str, durable: int) 
            on conflict do update set durable_seq = excluded.durable_seq""",
         (camera, epoch, durable),
     )
+
+
+def missing_after(
+    db: sqlite3.Connection, camera: int, epoch: str, after_seq: int, reasons: Sequence[str], limit: int
+) -> list[tuple[int, str, str]]:
+    """(number, reason, detail) of single numbers above `after_seq` that are missing for one of `reasons`."""
+    marks = ", ".join("?" * len(reasons))
+    return db.execute(
+        f"""select from_seq, reason, detail from missing
+            where camera = ? and epoch = ? and from_seq > ? and from_seq = to_seq and reason in ({marks})
+            order by from_seq limit ?""",  # noqa: S608 — question marks
+        (camera, epoch, after_seq, *reasons, limit),
+    ).fetchall()
 
 
 def record_missing(

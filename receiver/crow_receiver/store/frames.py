@@ -37,8 +37,10 @@ class PendingFrame:
     camera: CameraRow
 
 
-def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int) -> StoredFrame:
-    """Stores a frame with its picture, finds or opens its session and advances the stream's position."""
+def store_frame(
+    tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int, *, late: bool = False
+) -> StoredFrame:
+    """Stores a frame with its picture and finds or opens its session; a `late` one is analysed after those in time."""
     known = tx.db.execute(
         "select session_id, frame_index from frame where camera = ? and epoch = ? and seq = ?",
         (camera.id, epoch, frame.seq),
@@ -59,9 +61,20 @@ def store_frame(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, no
     picture = (frame.encoding, frame.width, frame.height, *pointer)
     tx.db.execute(
         """insert into frame (camera, epoch, seq, session_id, frame_index, capture_us, time_source, received_us,
-               encoding, width, height, segment, "offset", length, crc32)
-           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (camera.id, epoch, frame.seq, session_id, frames - 1, frame.capture_us, frame.time_source, now_us, *picture),
+               late, encoding, width, height, segment, "offset", length, crc32)
+           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            camera.id,
+            epoch,
+            frame.seq,
+            session_id,
+            frames - 1,
+            frame.capture_us,
+            frame.time_source,
+            now_us,
+            late,
+            *picture,
+        ),
     )
     return StoredFrame(session_id, frames - 1, duplicate=False)
 
@@ -94,9 +107,11 @@ def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) 
     )
 
 
-def advance_past(tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int) -> StoredFrame:
+def advance_past(
+    tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int, *, late: bool = False
+) -> StoredFrame:
     """`store_frame` for a stream with positions: both in one transaction."""
-    stored = store_frame(tx, camera, epoch, frame, now_us, gap_us)
+    stored = store_frame(tx, camera, epoch, frame, now_us, gap_us, late=late)
     advance(tx.db, camera.id, epoch, frame.seq, frame.seq)
     return stored
 

@@ -25,7 +25,7 @@ async def test_a_ca_file_that_is_not_there_is_named_and_does_not_end_the_daemon(
     spool: SpoolThread, tmp_path: Path
 ) -> None:
     settings = UplinkSettings(receiver="127.0.0.1:1", tls=True, ca_file=str(tmp_path / "none.pem"))
-    uplink = Uplink(settings, lambda: Identity("acme", "shop", "box", "e", "1"), list, spool)
+    uplink = Uplink(settings, lambda: Identity("acme", "shop", "box", "e", "1"), list, spool, lambda _: None)
     running = asyncio.create_task(uplink.run())
     async with asyncio.timeout(5):
         while uplink.last_error is None:

@@ -197,12 +197,17 @@ class HelloCamera(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SAMPLE_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     ACKED_SEQ_FIELD_NUMBER: _builtins.int
+    IDLE_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     name: _builtins.str
     sample_interval_ms: _builtins.int
     acked_seq: _builtins.int
     """The highest seq that this daemon has seen acknowledged. A receiver that came back with an older state resumes here,
     since the frames before it are gone from the spool.
+    """
+    idle: _builtins.bool
+    """Nothing new comes of it here: it was removed or switched off, or this is a backlog stream. So another daemon may
+    deliver it live, and the name and interval that the receiver knows stay.
     """
     def __init__(
         self,
@@ -211,10 +216,11 @@ class HelloCamera(_message.Message):
         name: _builtins.str = ...,
         sample_interval_ms: _builtins.int = ...,
         acked_seq: _builtins.int = ...,
+        idle: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "camera_id", b"camera_id", "name", b"name", "sample_interval_ms", b"sample_interval_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "camera_id", b"camera_id", "idle", b"idle", "name", b"name", "sample_interval_ms", b"sample_interval_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
