@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-line chaos test setup lint proto samples clean
+.PHONY: help demo bench-line chaos powercut test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench-line: setup ## frames a second through the whole line with the classic eng
 
 chaos: setup ## kill -9 on the running line, CHAOS_KILLS=300 times; then every frame is counted
 > CHAOS_KILLS=$${CHAOS_KILLS:-300} $(RUN) pytest tests/chaos -k cost -s
+
+powercut: setup ## cuts the power of a disk that forgets what was not synced; POWERCUT_CUTS=200 on each end, POWERCUT_SEED=1
+> POWERCUT_CUTS=$${POWERCUT_CUTS:-200} $(RUN) pytest tests/powercut -s
 
 proto: ## regenerates the committed stubs in shared/crow from proto/
 > $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto
