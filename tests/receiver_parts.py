@@ -1,18 +1,24 @@
 """A store on disk, pictures, and an engine that tests can script."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import ManualClock
 
+from crow_receiver.session.directory import SessionDirectory
+from crow_receiver.session.records import BatchLimits
 from crow_receiver.store import cameras
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.frames import StoredFrame, advance_past
+from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
 from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.schedule import AnalysisScheduler
 from crow_receiver.vision.schema import Analysis, Provenance, Scene
 from crow_shared.frame import Frame, TimeSource
 from crow_shared.identity import CameraKey
@@ -21,6 +27,8 @@ from crow_shared.identity import CameraKey
 HOUR_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
 GAP_US = 300 * SECOND_US
+GAP_S = 300.0
+LIMITS = BatchLimits(frames=10, age_s=30)
 
 
 @pytest.fixture
@@ -49,10 +57,12 @@ async def known_camera(store: Store, camera_id: str = "till") -> CameraRow:
     return await store.write(lambda tx: cameras.announce(tx.db, key, "Till", 1000))
 
 
-async def put(store: Store, camera: CameraRow, seq: int, capture_us: int, now_us: int = HOUR_US) -> StoredFrame:
+async def put(
+    store: Store, camera: CameraRow, seq: int, capture_us: int, now_us: int = HOUR_US, *, late: bool = False
+) -> StoredFrame:
     """Stores a frame as a daemon's stream does."""
     frame = frame_at(capture_us, seq, camera.key.camera_id)
-    return await store.write(lambda tx: advance_past(tx, camera, "epoch", frame, now_us, GAP_US))
+    return await store.write(lambda tx: advance_past(tx, camera, "epoch", frame, now_us, GAP_US, late=late))
 
 
 def analysis(description: str = "Nobody is here.", engine: str = "scripted") -> Analysis:
@@ -89,3 +99,36 @@ async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+class Receiver:
+    """Store, sessions and scheduler with a scripted engine and a clock that the test moves."""
+
+    def __init__(self, store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
+        self.store, self.clock, self.vision = store, clock, vision
+        waiting = asyncio.Event()
+        self.directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, waiting.set)
+        self.scheduler = AnalysisScheduler(store, vision, self.directory, clock, waiting)
+        self.outbox = StoredOutbox(store)
+
+    async def start(self) -> None:
+        await self.directory.resume()
+        self.task = asyncio.create_task(self.scheduler.run())
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.directory.stop()
+
+    async def frame(self, seq: int, capture_us: int, camera_id: str = "till", *, late: bool = False) -> str:
+        camera = await known_camera(self.store, camera_id)
+        stored = await put(self.store, camera, seq, capture_us, self.clock.now_us(), late=late)
+        self.directory.stored(camera, stored)
+        return stored.session_id
+
+    async def messages(self, queue: str) -> list[dict[str, object]]:
+        rows = await self.outbox.due(2**60, 1000)
+        return [json.loads(row.body) for row in rows if row.queue == queue]
+
+    async def closed(self) -> None:
+        await until(lambda: self.directory.open_sessions == 0)

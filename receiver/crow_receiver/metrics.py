@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, Info
 
-from crow_receiver.store.frames import BacklogRow, analysis_backlog
+from crow_receiver.store.frames import BacklogRow, analysis_backlog, failed_frames
 from crow_receiver.store.store import Store
 from crow_receiver.vision.port import Vision
 from crow_shared.clock import Clock
@@ -59,10 +59,10 @@ class Metrics:
         )
         camera = ["organization", "site", "camera"]
         self._pending = Gauge(
-            "crow_receiver_pending_frames", "Frames that wait for their analysis", camera, registry=registry
+            "crow_receiver_pending_frames", "Frames that wait for analysis", [*camera, "line"], registry=registry
         )
         self._behind = Gauge(
-            "crow_receiver_seconds_behind", "Age of the oldest frame that waits", camera, registry=registry
+            "crow_receiver_seconds_behind", "For how long the oldest frame waits", [*camera, "line"], registry=registry
         )
         self._failed = Gauge("crow_receiver_failed_frames", "Frames given up with a reason", camera, registry=registry)
 
@@ -72,17 +72,21 @@ class Metrics:
         while True:
             try:
                 rows = await self._store.read(analysis_backlog)
+                failed = await self._store.read(failed_frames)
             except CrowError as error:
                 log.warning("metrics could not be read", error=error.message)
             else:
                 now_us = self._clock.now_us()
                 for row in rows:
                     self._show(row, now_us)
+                for key, frames in failed:
+                    self._failed.labels(key.organization_id, key.site_id, key.camera_id).set(frames)
             await asyncio.sleep(EVERY_S)
 
     def _show(self, row: BacklogRow, now_us: int) -> None:
-        labels = (row.camera.organization_id, row.camera.site_id, row.camera.camera_id)
-        behind_s = 0.0 if row.oldest_us is None else max(0, now_us - row.oldest_us) / 1_000_000
-        self._pending.labels(*labels).set(row.pending)
-        self._behind.labels(*labels).set(behind_s)
-        self._failed.labels(*labels).set(row.failed)
+        key = row.camera.key
+        camera = (key.organization_id, key.site_id, key.camera_id)
+        self._pending.labels(*camera, "now").set(row.waiting)
+        self._behind.labels(*camera, "now").set(row.behind_s(now_us))
+        self._pending.labels(*camera, "late").set(row.late_waiting)
+        self._behind.labels(*camera, "late").set(row.late_behind_s(now_us))

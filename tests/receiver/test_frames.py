@@ -6,15 +6,22 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from conftest import ManualClock
 from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, put
 
-from crow_receiver.ingest.intake import checked_frame
+from crow_receiver.ingest.intake import Intake, checked_frame
 from crow_receiver.store import cameras, frames, sessions
-from crow_receiver.store.frames import forget_pictures, next_frames, unlink_forgotten
+from crow_receiver.store.frames import analysis_backlog, forget_pictures, next_frames, unlink_forgotten
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
 
 LAST_OF_HOUR = HOUR_US + 3_600 * SECOND_US - 1
+
+
+class Nobody:
+    """Who does not want to know."""
+
+    def stored(self, _camera: object, _stored: object) -> None: ...
 
 
 def waiting_indexes(db: sqlite3.Connection) -> list[int]:
@@ -113,6 +120,46 @@ async def test_next_is_the_oldest_frame_of_each_camera_that_may_be_tried_now(sto
     assert {frame.camera: frame.frame_index for frame in found} == {busy: 1, quiet: 0}
     found = await store.read(lambda db: next_frames(db, HOUR_US + 1))
     assert {frame.camera: (frame.frame_index, frame.attempts) for frame in found} == {busy: (0, 1), quiet: (0, 0)}
+
+
+async def test_a_try_put_off_by_a_clock_that_was_wrong_is_due(store: Store) -> None:
+    await put(store, await known_camera(store), 1, HOUR_US)
+    await store.write(lambda tx: frames.put_off(tx.db, 1, "worker died", HOUR_US + 3600 * SECOND_US))
+    assert len(await store.read(lambda db: next_frames(db, HOUR_US))) == 1
+
+
+async def test_next_is_also_the_oldest_late_frame_of_each_camera(store: Store) -> None:
+    camera = await known_camera(store)
+    for seq, late in enumerate((True, False, True, False), 1):
+        await put(store, camera, seq, HOUR_US + seq * SECOND_US, late=late)
+    found = await store.read(lambda db: next_frames(db, HOUR_US))
+    assert {frame.frame_index: frame.late for frame in found} == {0: True, 1: False}
+    (backlog,) = await store.read(analysis_backlog)
+    assert (backlog.camera, backlog.waiting, backlog.late_waiting) == (camera, 2, 2)
+
+
+async def test_seconds_behind_are_reckoned_from_the_arrival_of_the_oldest_of_each_line(store: Store) -> None:
+    camera = await known_camera(store)
+    assert [(row.behind_s(0), row.late_behind_s(0)) for row in await store.read(analysis_backlog)] == [(0, 0)]
+    for seq, (late, arrival_s) in enumerate(((True, 10), (False, 20), (False, 30), (True, 40)), 1):
+        await put(store, camera, seq, HOUR_US + seq, HOUR_US + arrival_s * SECOND_US, late=late)
+    (backlog,) = await store.read(analysis_backlog)
+    assert backlog.behind_s(HOUR_US + 50 * SECOND_US) == 30
+    assert backlog.late_behind_s(HOUR_US + 50 * SECOND_US) == 40
+    assert backlog.behind_s(HOUR_US) == 0
+
+
+@pytest.mark.parametrize(("age_s", "late"), [(0, 0), (60, 0), (61, 1), (-3600, 0)])
+async def test_a_frame_that_comes_a_minute_after_its_capture_is_late(store: Store, age_s: int, late: int) -> None:
+    clock = ManualClock()
+    intake = Intake(store, Nobody(), clock, GAP_US)
+    camera = await known_camera(store)
+    capture_us = clock.now_us() - age_s * SECOND_US
+    await intake.stream_frame(camera, "epoch", frame_at(capture_us, 1), late=False)
+    await intake.single_frame(camera, "rest", frame_at(capture_us, 1))
+    await intake.stream_frame(camera, "sealed", frame_at(capture_us, 1), late=True)
+    rows = await store.read(lambda db: db.execute("select epoch, late from frame").fetchall())
+    assert dict(rows) == {"epoch": late, "rest": late, "sealed": 1}
 
 
 async def test_old_pictures_go_when_they_are_analysed_and_not_before(store: Store) -> None:

@@ -1,63 +1,31 @@
 """A session's actor: outcomes become batches and windows, once; the session ends, and says so."""
 
 import asyncio
-import json
-import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from conftest import ManualClock
-from receiver_parts import HOUR_US, SECOND_US, ScriptedVision, analysis, known_camera, put, until
+from receiver_parts import (
+    GAP_S,
+    HOUR_US,
+    LIMITS,
+    SECOND_US,
+    Receiver,
+    ScriptedVision,
+    analysis,
+    known_camera,
+    put,
+    until,
+)
 
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
 from crow_receiver.session.directory import SessionDirectory
-from crow_receiver.session.records import BatchLimits, Outcome
+from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames, sessions
-from crow_receiver.store.frames import PendingFrame
-from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
-from crow_receiver.vision.port import VisionRequest
-from crow_receiver.vision.schedule import AnalysisScheduler
-from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
-
-LIMITS = BatchLimits(frames=10, age_s=30)
-GAP_S = 300.0
-
-
-class Receiver:
-    """Store, sessions and scheduler with a scripted engine and a clock that the test moves."""
-
-    def __init__(self, store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
-        self.store, self.clock, self.vision = store, clock, vision
-        waiting = asyncio.Event()
-        self.directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, waiting.set)
-        self.scheduler = AnalysisScheduler(store, vision, self.directory, clock, waiting)
-        self.outbox = StoredOutbox(store)
-
-    async def start(self) -> None:
-        await self.directory.resume()
-        self.task = asyncio.create_task(self.scheduler.run())
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.directory.stop()
-
-    async def frame(self, seq: int, capture_us: int, camera_id: str = "till") -> str:
-        camera = await known_camera(self.store, camera_id)
-        stored = await put(self.store, camera, seq, capture_us, self.clock.now_us())
-        self.directory.stored(camera, stored)
-        return stored.session_id
-
-    async def messages(self, queue: str) -> list[dict[str, object]]:
-        rows = await self.outbox.due(2**60, 1000)
-        return [json.loads(row.body) for row in rows if row.queue == queue]
-
-    async def closed(self) -> None:
-        await until(lambda: self.directory.open_sessions == 0)
 
 
 @pytest.fixture
@@ -213,76 +181,6 @@ async def test_a_frame_is_not_to_blame_for_a_missing_worker(
     await receiver.closed()
     rows = await receiver.store.read(lambda db: db.execute("select state, attempts from frame").fetchall())
     assert rows == [("analysed", 0)]
-
-
-async def test_no_camera_starves_behind_a_busy_one(store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
-    receiver = Receiver(store, clock, vision)
-    for seq in range(1, 31):
-        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "busy")
-    for seq in range(1, 6):
-        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "quiet")
-    await receiver.start()
-    await until(lambda: len(vision.seen) == 35)
-    await receiver.stop()
-    quiet = [index for index, (camera, _) in enumerate(vision.seen) if camera.endswith("quiet")]
-    assert quiet[-1] < 12
-    for name in ("busy", "quiet"):
-        times = [time for camera, time in vision.seen if camera.endswith(name)]
-        assert times == sorted(times)
-
-
-async def test_a_camera_that_comes_later_gets_the_next_turn_and_an_idle_slot_at_once(
-    store: Store, clock: ManualClock
-) -> None:
-    """Two slots, the frames of one camera: the second slot is for whoever comes."""
-    at_work, go_on = asyncio.Event(), asyncio.Event()
-
-    class SlowVision(ScriptedVision):
-        async def describe(self, request: VisionRequest) -> Analysis:
-            if request.camera.endswith("busy"):
-                at_work.set()
-                await go_on.wait()
-            return await super().describe(request)
-
-    vision = SlowVision(slots=2)
-    receiver = Receiver(store, clock, vision)
-    for seq in range(1, 31):
-        await receiver.frame(seq, HOUR_US + seq * SECOND_US, "busy")
-    await receiver.start()
-    await at_work.wait()
-    await receiver.frame(1, HOUR_US, "quiet")
-    await until(lambda: vision.seen == [("acme/shop/quiet", HOUR_US)])
-    go_on.set()
-    await receiver.stop()
-
-
-async def test_a_store_that_cannot_be_read_does_not_end_the_analysis(
-    store: Store, clock: ManualClock, vision: ScriptedVision, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> list[PendingFrame]:
-        tried.set()
-        raise sqlite3.OperationalError("disk I/O error")
-
-    tried = threading.Event()
-    receiver = Receiver(store, clock, vision)
-    with monkeypatch.context() as broken:
-        broken.setattr(frames, "next_frames", refuse)
-        await receiver.start()
-        await until(tried.is_set)
-    await receiver.frame(1, HOUR_US)
-    await until(lambda: len(vision.seen) == 1)
-    await receiver.stop()
-
-
-async def test_one_camera_never_has_two_frames_under_way(store: Store, clock: ManualClock) -> None:
-    vision = ScriptedVision(slots=4)
-    receiver = Receiver(store, clock, vision)
-    await receiver.start()
-    for seq in range(1, 20):
-        await receiver.frame(seq, HOUR_US + seq * SECOND_US)
-    await until(lambda: len(vision.seen) == 19)
-    await receiver.stop()
-    assert vision.most_at_once == 1
 
 
 async def test_a_restart_goes_on_where_the_last_commit_left_off(

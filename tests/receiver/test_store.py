@@ -8,6 +8,7 @@ import pytest
 
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.errors import CrowError, Kind
+from crow_shared.segments import Pointer
 
 
 async def test_a_commit_that_fails_in_an_unknown_way_is_answered_and_the_next_one_works(store: Store) -> None:
@@ -39,3 +40,16 @@ def test_a_second_receiver_does_not_get_the_same_store(store: Store, tmp_path: P
     with pytest.raises(CrowError) as caught:
         Store(tmp_path / "receiver")
     assert caught.value.code == "store_in_use"
+
+
+async def test_who_asks_after_the_closing_is_told_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "receiver")
+    under_way = [asyncio.ensure_future(store.write(lambda _, n=n: n)) for n in range(300)]  # type: ignore[misc]
+    await asyncio.sleep(0)
+    store.close()
+    store.close()
+    assert await asyncio.wait_for(asyncio.gather(*under_way), 5) == list(range(300))
+    for asked in (store.write(lambda _: None), store.read(lambda _: None), store.read_picture(Pointer(0, 0, 1, 0))):
+        with pytest.raises(CrowError) as caught:
+            await asyncio.wait_for(asked, 5)
+        assert (caught.value.kind, caught.value.code) == (Kind.UNAVAILABLE, "store_closed")

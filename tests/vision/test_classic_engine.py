@@ -111,6 +111,13 @@ def test_a_clock_that_was_set_back_starts_the_reference_again() -> None:
     assert len(second.people) == 1
 
 
+def test_what_was_hours_ago_is_no_reference() -> None:
+    (still,) = watched((7199, (LEFT,)))
+    (again,) = watched((7200, (LEFT,)))
+    assert len(still.people) == 1
+    assert "no reference yet" in again.description
+
+
 def test_a_camera_that_changes_its_picture_size_starts_again() -> None:
     engine = ClassicEngine()
     engine.describe(request(shop_picture(), 0))

@@ -1,6 +1,7 @@
 """The one door for frames: checked here, stored durably, then handed to their session.
 
-Whoever brings a frame (a daemon's stream, a REST upload) gets an answer only after the commit.
+Whoever brings a frame (a daemon's stream, a REST upload) gets an answer only after the commit. A frame that came long
+after its capture, or drains a daemon's backlog, is stored as late: those that did not are analysed first.
 """
 
 from dataclasses import replace
@@ -18,6 +19,7 @@ from crow_shared.frame import Frame
 
 EARLIEST_US = 1_420_070_400_000_000  # 2015: a capture time before that is a clock that was never set
 FUTURE_MOST_US = 24 * HOUR_US
+LATE_US = 60_000_000
 
 
 class Sessions(Protocol):
@@ -45,6 +47,10 @@ def checked_frame(frame: Frame, now_us: int) -> Frame:
     return replace(frame, width=width, height=height)
 
 
+def _is_late(frame: Frame, now_us: int) -> bool:
+    return now_us - frame.capture_us > LATE_US
+
+
 class Intake:
     """Stores frames and tells their sessions."""
 
@@ -57,9 +63,10 @@ class Intake:
     async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame, *, late: bool) -> StoredFrame:
         """Stores a checked frame of a daemon's stream and advances the stream, in one transaction.
 
-        `late`: it comes from a backlog, long after its capture.
+        `late`: it comes from a backlog, whatever its age.
         """
         now_us = self._clock.now_us()
+        late = late or _is_late(frame, now_us)
 
         def work(tx: Transaction) -> StoredFrame:
             return frames.advance_past(tx, camera, epoch, frame, now_us, self.gap_us, late=late)
@@ -72,7 +79,7 @@ class Intake:
         checked = checked_frame(frame, now_us)
 
         def work(tx: Transaction) -> StoredFrame:
-            return frames.store_frame(tx, camera, epoch, checked, now_us, self.gap_us)
+            return frames.store_frame(tx, camera, epoch, checked, now_us, self.gap_us, late=_is_late(checked, now_us))
 
         return self._told(camera, await self._store.write(work))
 

@@ -14,6 +14,8 @@ from crow_shared.frame import Frame
 from crow_shared.identity import CameraKey
 from crow_shared.segments import Pointer
 
+PUT_OFF_MOST_US = 60_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
@@ -26,13 +28,14 @@ class StoredFrame:
 
 @dataclass(frozen=True, slots=True)
 class PendingFrame:
-    """A frame that waits for its analysis."""
+    """A frame that waits for its analysis; `late` when it came long after its capture."""
 
     id: int
     session_id: str
     frame_index: int
     capture_us: int
     attempts: int
+    late: bool
     picture: Pointer
     camera: CameraRow
 
@@ -80,27 +83,32 @@ def store_frame(
 
 
 def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
-    """Of each camera with frames to analyse now, the oldest; by the index, however many wait behind it."""
+    """Of each camera with frames to analyse now, the oldest that is not late and the oldest late one.
+
+    By the index, however many wait behind them. A try put off for longer than tries are was put off by another clock.
+    """
     rows = db.execute(
-        """select f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.segment, f."offset", f.length, f.crc32,
+        f"""select f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late,
+               f.segment, f."offset", f.length, f.crc32,
                c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms
-           from camera as c join frame as f on f.id = (
-               select id from frame where camera = c.id and state = 'pending' and not_before_us <= ?
-               order by late, id limit 1)""",
+           from (select 0 as late union all select 1) as line join camera as c join frame as f on f.id = (
+               select id from frame where camera = c.id and late = line.late and state = 'pending'
+                   and not_before_us not between ?1 + 1 and ?1 + {PUT_OFF_MOST_US}
+               order by id limit 1)""",  # noqa: S608 — a constant
         (now_us,),
     )
     return [
         PendingFrame(
-            *(frame_id, session_id, index, capture_us, attempts),
+            *(frame_id, session_id, index, capture_us, attempts, bool(late)),
             picture=Pointer(*rest[:4]),
             camera=CameraRow(rest[4], CameraKey(*rest[5:8]), *rest[8:]),
         )
-        for frame_id, session_id, index, capture_us, attempts, *rest in rows
+        for frame_id, session_id, index, capture_us, attempts, late, *rest in rows
     ]
 
 
 def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) -> None:
-    """A try at an analysis failed; another may follow."""
+    """A try at an analysis failed; another may follow. It is put off by `PUT_OFF_MOST_US` at most."""
     db.execute(
         "update frame set attempts = attempts + 1, failure = ?, not_before_us = ? where id = ? and state = 'pending'",
         (error, not_before_us, frame),
@@ -153,24 +161,48 @@ def unlink_forgotten(tx: Transaction) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BacklogRow:
-    """How far the analysis of one camera has come; `oldest_us` is the arrival of the oldest frame that waits."""
+    """What waits for analysis of one camera, the late frames apart; `oldest_us` are arrivals, None when none waits."""
 
-    camera: CameraKey
-    pending: int
+    camera: CameraRow
+    waiting: int
     oldest_us: int | None
-    failed: int
+    late_waiting: int
+    late_oldest_us: int | None
+
+    def behind_s(self, now_us: int) -> float:
+        """For how long the oldest frame that is not late has waited."""
+        return _age_s(self.oldest_us, now_us)
+
+    def late_behind_s(self, now_us: int) -> float:
+        """For how long the oldest late frame has waited."""
+        return _age_s(self.late_oldest_us, now_us)
+
+
+def _age_s(arrival_us: int | None, now_us: int) -> float:
+    return 0.0 if arrival_us is None else max(0, now_us - arrival_us) / 1_000_000
 
 
 def analysis_backlog(db: sqlite3.Connection) -> list[BacklogRow]:
-    """What waits and what failed, per camera."""
+    """What waits, per camera."""
+    rows = db.execute(
+        """with line as (
+               select camera, late, count(*) as waiting, min(id) as oldest from frame where state = 'pending'
+               group by camera, late)
+           select c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms,
+               coalesce(n.waiting, 0), (select received_us from frame where id = n.oldest),
+               coalesce(l.waiting, 0), (select received_us from frame where id = l.oldest)
+           from camera as c left join line as n on n.camera = c.id and n.late = 0
+               left join line as l on l.camera = c.id and l.late = 1
+           order by c.id"""
+    )
+    return [BacklogRow(CameraRow(row[0], CameraKey(*row[1:4]), *row[4:6]), *row[6:]) for row in rows]
+
+
+def failed_frames(db: sqlite3.Connection) -> list[tuple[CameraKey, int]]:
+    """How many frames of each camera were given up."""
     rows = db.execute(
         """select organization_id, site_id, camera_id,
-               (select count(*) from frame where camera = c.id and state = 'pending'),
-               (select received_us from frame where camera = c.id and state = 'pending' order by id limit 1),
                (select count(*) from frame where camera = c.id and state = 'failed')
            from camera as c order by c.id"""
     )
-    return [
-        BacklogRow(CameraKey(organization, site, camera), pending, oldest_us, failed)
-        for organization, site, camera, pending, oldest_us, failed in rows
-    ]
+    return [(CameraKey(organization, site, camera), failed) for organization, site, camera, failed in rows]

@@ -6,6 +6,7 @@ Invariants
 3. Work that raises takes back only its own changes; the group's other work is committed.
 4. When the commit itself fails, every work of the group fails with CrowError(UNAVAILABLE) and nothing of it stays.
 5. Whatever happens to a group, its callers are answered and the thread goes on with the next.
+6. Who asks after `close` is told so with CrowError(UNAVAILABLE): nothing comes behind the None in the writer's queue.
 """
 
 import asyncio
@@ -56,6 +57,8 @@ class Store:
         self._reading = connect(path)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._asking = threading.Lock()  # keeps `close` and its None apart from who asks meanwhile
         self._writer = threading.Thread(target=self._write_groups, name="store-write", daemon=True)
         self._writer.start()
 
@@ -66,7 +69,9 @@ class Store:
         not take the work back.
         """
         job = _Job(work, Future())
-        self._jobs.put(job)
+        with self._asking:
+            self._check_open()
+            self._jobs.put(job)
         result: Result = await asyncio.shield(asyncio.wrap_future(job.done))
         return result
 
@@ -77,20 +82,34 @@ class Store:
             with translated_errors("receiver.db"):
                 return work(self._reading)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, guarded)
+        return await self._on_reader(guarded)
 
     async def read_picture(self, pointer: Pointer) -> bytes:
         """The bytes of a picture. Raises CrowError(CORRUPT) when they are missing or damaged."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._pictures.read, pointer)
+        return await self._on_reader(lambda: self._pictures.read(pointer))
 
     def close(self) -> None:
-        """Finishes the work that was asked for, then closes."""
-        self._jobs.put(None)
+        """Finishes the work that was asked for, then closes; once more changes nothing."""
+        with self._asking:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(None)
         self._writer.join()
         self._readers.shutdown()
         self._pictures.close()
         self._reading.close()
         self._transaction.db.close()
+
+    async def _on_reader(self, work: Callable[[], Result]) -> Result:
+        with self._asking:
+            self._check_open()
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, work)
+        return await reading
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CrowError(Kind.UNAVAILABLE, "store_closed", "the store is closed")
 
     def _write_groups(self) -> None:
         while True:

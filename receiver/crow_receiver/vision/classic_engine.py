@@ -21,7 +21,7 @@ from crow_receiver.vision.schema import (
     Scene,
 )
 
-MAX_CAMERAS = 128  # about 0.7 MB each
+MAX_CAMERAS = 512  # about 0.7 MB each; a camera whose late frames are seen beside those of now counts twice
 _CONFIDENCE_MOVING = 0.3  # what moves and is upright is often a person
 _CONFIDENCE_OTHER = 0.2
 _MOST_PLACES_CHARS = 300  # the zones' names are not ours; the description has to fit its bound

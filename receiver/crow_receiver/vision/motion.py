@@ -4,7 +4,7 @@ Invariants
 1. A `Scenery` belongs to one camera; its memory is bounded by the size of the reduced picture.
 2. The reference is learned by time, not by count of frames: a gap of minutes counts as minutes.
 3. A frame that is not later than the last one changes nothing, unless it is so much older that the camera's clock
-   must have been set back: then the reference starts again.
+   must have been set back: then the reference starts again. So it does after hours, in which a shop changes.
 4. When most of the picture differs (light switched, camera turned), that is no motion: the reference starts again.
 """
 
@@ -24,6 +24,7 @@ LEARN_REGION_S = 120.0  # and where something does, so that who waits is seen fo
 DIFFERENCE = 28  # of 255, in the colour that differs most
 MOST_DIFFERING = 0.6  # share of the picture
 CLOCK_SET_BACK_US = 60_000_000
+REFERENCE_AGE_MOST_US = 7_200_000_000  # twice the longest sample interval
 MATCH_WITHIN_US = 3_000_000  # regions further apart in time cannot be told to be the same
 MATCH_DISTANCE = 0.35  # share of the picture's width, per second and at most in all
 MOVED_SIDEWAYS = 0.025  # share of the picture's width
@@ -68,14 +69,14 @@ class Scenery:
         """Compares a frame with the reference, then learns from it."""
         reduced = _reduced(picture)
         reference = self._reference
-        set_back = capture_us < self._capture_us - CLOCK_SET_BACK_US
-        if reference is None or set_back or reference.shape != reduced.shape:
+        elapsed_us = capture_us - self._capture_us
+        comparable = -CLOCK_SET_BACK_US <= elapsed_us <= REFERENCE_AGE_MOST_US
+        if reference is None or not comparable or reference.shape != reduced.shape:
             return self._start_again(reduced, capture_us)
         differs = _difference(reduced, reference)
         if np.count_nonzero(differs) > MOST_DIFFERING * differs.size:
             return self._start_again(reduced, capture_us)
         found = _boxes(differs)
-        elapsed_us = capture_us - self._capture_us
         if elapsed_us <= 0:
             return Look(compared=True, regions=found)
         regions = _matched(found, self._regions, elapsed_us)

@@ -13,9 +13,10 @@ MAX_ZONES = 32
 class VisionRequest:
     """One frame to describe.
 
-    `camera` (organization/site/camera id) tells an engine that keeps state between frames whose state to use;
-    `camera_name` is for people. `zones` are the names an answer may use, from left to right in equal vertical parts of
-    the picture. `jpeg` has been accepted by `receiver.ingest` but comes from outside: only the worker decodes it.
+    `camera` (organization/site/camera id, and a further word for its late frames) tells an engine that keeps state
+    between frames whose state to use; `camera_name` is for people. `zones` are the names an answer may use, from left
+    to right in equal vertical parts of the picture. `jpeg` has been accepted by `receiver.ingest` but comes from
+    outside: only the worker decodes it.
     Raises CrowError(INVALID) for zones that no answer could name.
     """
 

@@ -1,10 +1,12 @@
 """Which frame is analysed next: the waiting line lies in the database, the cameras take turns.
 
 Invariants
-1. A frame is under way at most once at a time, and so is a camera: its frames are analysed in order of arrival, except
-   that one whose next try lies in the future lets those behind it pass.
+1. A frame is under way at most once at a time, and so is a camera. Its frames that are not late go first; late ones
+   have every fourth of its turns, and all while nothing else of it waits. Within each of the two lines the order is
+   that of arrival, except that a frame whose next try lies in the future lets those behind it pass.
 2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another.
-3. At most `slots` frames are under way, and of the next ones only a row for each camera is in memory, whatever waits.
+3. At most `slots` frames are under way, and of the next ones only two rows for each camera are in memory, whatever
+   waits; they are not older than `READ_AGAIN_S`.
 4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` workers that it
    killed or outlasted. Both are on disk before its place is given to the next. When that cannot be written, or there is
    no worker, the frame simply still waits.
@@ -28,7 +30,9 @@ log = structlog.get_logger()
 
 TRIES = 3
 FRAME_AT_FAULT = frozenset({"worker_died", "frame_deadline"})  # other troubles pass, and are no try
+LATE_TURN = 4  # of a camera's turns
 LOOK_AGAIN_S = 1.0  # for frames whose next try lies in the future
+READ_AGAIN_S = 1.0
 RETRY_FIRST_S = 1.0
 ZONES = ("left", "centre", "right")  # until cameras bring zones of their own
 
@@ -55,8 +59,10 @@ class AnalysisScheduler:
         self._wake = frames_waiting
         self._ready: list[PendingFrame] = []  # at most one of each camera, none of a camera that is under way
         self._under_way: dict[int, asyncio.Task[None]] = {}  # by camera
+        self._read_s = 0.0
         self._last_turn: dict[int, int] = {}  # by camera
         self._turn = 0
+        self._since_late: dict[int, int] = {}  # by camera: turns since its last late frame
 
     async def run(self) -> None:
         """Analyses frames until cancelled."""
@@ -64,7 +70,8 @@ class AnalysisScheduler:
             while True:
                 self._wake.clear()
                 if len(self._under_way) < self._vision.slots:
-                    self._ready = self._ready or await self._next()
+                    if not self._ready or self._clock.monotonic_s() - self._read_s > READ_AGAIN_S:
+                        self._ready = await self._next()
                     if self._ready:
                         self._start(self._ready.pop(0))
                         continue
@@ -83,12 +90,21 @@ class AnalysisScheduler:
         except CrowError as error:
             log.warning("the frames that wait cannot be read; trying again", error=error.message)
             return []
-        free = [frame for frame in found if frame.camera.id not in busy]
-        return sorted(free, key=lambda frame: self._last_turn.get(frame.camera.id, 0))
+        self._read_s = self._clock.monotonic_s()
+        chosen: dict[int, PendingFrame] = {}
+        for frame in found:
+            camera = frame.camera.id
+            if camera not in busy and (camera not in chosen or frame.late is self._late_turn(camera)):
+                chosen[camera] = frame
+        return sorted(chosen.values(), key=lambda frame: self._last_turn.get(frame.camera.id, 0))
+
+    def _late_turn(self, camera: int) -> bool:
+        return self._since_late.get(camera, 0) >= LATE_TURN - 1
 
     def _start(self, frame: PendingFrame) -> None:
         self._turn += 1
         self._last_turn[frame.camera.id] = self._turn
+        self._since_late[frame.camera.id] = 0 if frame.late else self._since_late.get(frame.camera.id, 0) + 1
         task = asyncio.create_task(self._analyse(frame), name=f"analyse frame {frame.id}")
         self._under_way[frame.camera.id] = task
         task.add_done_callback(lambda done: self._ended(frame, done))
@@ -116,7 +132,9 @@ class AnalysisScheduler:
         """Raises CrowError when no engine saw the frame, or what came of it could not be written."""
         try:
             jpeg = await self._store.read_picture(frame.picture)
-            request = VisionRequest(str(frame.camera.key), frame.camera.name, frame.capture_us, ZONES, jpeg)
+            # An engine that compares successive frames must not jump to and fro between then and now.
+            line = f"{frame.camera.key}/late" if frame.late else str(frame.camera.key)
+            request = VisionRequest(line, frame.camera.name, frame.capture_us, ZONES, jpeg)
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
         except CrowError as error:
             if error.retryable and error.code not in FRAME_AT_FAULT:
