@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from crow_receiver.queue.port import OutputQueue
+from crow_receiver.store.frames import analysis_backlog
 from crow_receiver.store.migrations import migrations
-from crow_receiver.store.outbox import waiting
+from crow_shared.clock import Clock, SystemClock
 from crow_shared.database import open_database
 
 _CAMERAS = """
@@ -27,6 +28,8 @@ _CAMERAS = """
 class CameraOverview:
     """Frames of one camera by what became of them; stored = waiting + analysed + failed.
 
+    `late_waiting` of those that wait came long after their capture; `behind_s` and `late_behind_s` are for how long the
+    oldest frame of now, and the oldest late one, have waited.
     `missing` are numbers that its daemon reported as lost or that were refused, `unbatched` analyses that no message
     holds yet.
     """
@@ -41,6 +44,9 @@ class CameraOverview:
     sessions: int
     open_sessions: int
     unbatched: int
+    late_waiting: int
+    behind_s: float
+    late_behind_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,16 @@ class Overview:
         return asdict(self)
 
 
-def overview(state_dir: Path, queue: OutputQueue) -> Overview:
+def overview(state_dir: Path, queue: OutputQueue, clock: Clock | None = None) -> Overview:
     """Counts what lies in `state_dir`. Raises CrowError when it cannot be read."""
     db = open_database(state_dir / "receiver.db", migrations)
     try:
-        cameras = [CameraOverview(*row) for row in db.execute(_CAMERAS)]
+        now_us = (clock or SystemClock()).now_us()
+        waiting = {
+            str(row.camera.key): (row.late_waiting, row.behind_s(now_us), row.late_behind_s(now_us))
+            for row in analysis_backlog(db)
+        }
+        cameras = [CameraOverview(*(*row, *waiting[row[0]])) for row in db.execute(_CAMERAS)]
         failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
         outbox = waiting(db).pending
     finally:

@@ -5,7 +5,7 @@ import json
 import click
 
 from crow_receiver.cli.context import Context
-from crow_receiver.overview import Overview, overview
+from crow_receiver.overview import CameraOverview, Overview, overview
 
 
 @click.command()
@@ -27,7 +27,7 @@ def _print(counted: Overview) -> None:
         click.echo(
             f"{camera.camera}: {camera.stored} frames ({camera.analysed} analysed, {camera.waiting} waiting, "
             f"{camera.failed} failed), {camera.missing} missing; "
-            f"sessions: {camera.sessions} ({camera.open_sessions} open)"
+            f"sessions: {camera.sessions} ({camera.open_sessions} open){_behind(camera)}"
         )
     for failure, frames in counted.failures.items():
         click.echo(f"failed: {frames} x {failure}")
@@ -35,3 +35,12 @@ def _print(counted: Overview) -> None:
         states = ", ".join(f"{queue[state]} {state}" for state in ("ready", "leased", "delayed", "dead"))
         click.echo(f"{queue['queue']}: {states}")
     click.echo(f"outbox: {counted.outbox} messages wait for a queue")
+
+
+def _behind(camera: CameraOverview) -> str:
+    parts = []
+    if camera.waiting > camera.late_waiting:
+        parts.append(f"analysis is {camera.behind_s:.0f} s behind")
+    if camera.late_waiting:
+        parts.append(f"{camera.late_waiting} late frames wait, for {camera.late_behind_s:.0f} s at most")
+    return "; " + "; ".join(parts) if parts else ""
