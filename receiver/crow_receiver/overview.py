@@ -7,6 +7,7 @@ from typing import Any
 from crow_receiver.queue.port import OutputQueue
 from crow_receiver.store.frames import analysis_backlog
 from crow_receiver.store.migrations import migrations
+from crow_receiver.store.outbox import waiting
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.database import open_database
 
@@ -68,11 +69,11 @@ def overview(state_dir: Path, queue: OutputQueue, clock: Clock | None = None) ->
     db = open_database(state_dir / "receiver.db", migrations)
     try:
         now_us = (clock or SystemClock()).now_us()
-        waiting = {
+        backlog = {
             str(row.camera.key): (row.late_waiting, row.behind_s(now_us), row.late_behind_s(now_us))
             for row in analysis_backlog(db)
         }
-        cameras = [CameraOverview(*(*row, *waiting[row[0]])) for row in db.execute(_CAMERAS)]
+        cameras = [CameraOverview(*(*row, *backlog[row[0]])) for row in db.execute(_CAMERAS)]
         failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
         outbox = waiting(db).pending
     finally:
