@@ -13,7 +13,6 @@ Why not SQLite blobs: they write each byte about twice, which wears flash and ha
 picture: an order of magnitude slower to make durable.
 """
 
-import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+from crow_shared.disk import locked_directory
 from crow_shared.errors import CrowError, Kind
 
 SEGMENT_BYTES = 32 << 20
@@ -53,7 +53,7 @@ class SegmentStore:
         self._lost: CrowError | None = None  # why bytes since the last `sync` will not become durable
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock: int | None = _locked(directory)
+            self._lock: int | None = locked_directory(directory)
             self._number = max(self.segments(), default=0)
         except OSError as error:
             raise _unavailable(directory, error) from error
@@ -159,17 +159,6 @@ class SegmentStore:
 
     def _path(self, segment: int) -> Path:
         return self._directory / f"{segment:012d}{_SUFFIX}"
-
-
-def _locked(directory: Path) -> int:
-    """A descriptor of the directory that holds its lock."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise CrowError(Kind.CONFLICT, "store_in_use", f"{directory} is in use by another process") from None
-    return descriptor
 
 
 def _unavailable(directory: Path, error: OSError) -> CrowError:
