@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 from conftest import ManualClock
 
-from crow_receiver.queue.embedded import DEDUP_WINDOW_US, EmbeddedQueue
+from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.queue.embedded_schema import migrations
 from crow_receiver.queue.port import (
     INTERACTION_QUEUE,
     MAX_LEASE_S,
     MAX_MESSAGE_BYTES,
     PATTERN_QUEUE,
+    REMEMBERED_US,
     Delivery,
     Depth,
     Message,
@@ -64,7 +65,7 @@ def test_a_message_published_again_after_its_acknowledgement_stays_gone_for_the_
 ) -> None:
     publish(queue, "m")
     queue.ack(QUEUE, [queue.pull(QUEUE, 1, 30)[0].lease_id])
-    clock.advance(DEDUP_WINDOW_US / 1_000_000 - 1)
+    clock.advance(REMEMBERED_US / 1_000_000 - 1)
     assert publish(queue, "m") == [False]
     clock.advance(2)
     queue.ack(QUEUE, [])  # forgets what is past the window
@@ -83,7 +84,7 @@ def test_tombstones_past_the_window_are_pruned_in_bounded_steps(
     for start in range(0, 250, 50):
         publish(queue, *(f"m{number}" for number in range(start, start + 50)))
         queue.ack(QUEUE, [delivery.lease_id for delivery in queue.pull(QUEUE, 100, 30)])
-    clock.advance(DEDUP_WINDOW_US / 1_000_000 + 1)
+    clock.advance(REMEMBERED_US / 1_000_000 + 1)
     counts = []
     for _ in range(3):
         queue.ack(QUEUE, [])

@@ -1,7 +1,7 @@
 """The output queues in an SQLite file of their own, for one machine; several processes may use it at once.
 
 1. A message is in exactly one place: waiting (`dead_us` null), dead, or gone with a tombstone.
-2. A message id is published once: it is refused while the message is there and for `DEDUP_WINDOW_US` after its
+2. A message id is published once: it is refused while the message is there and for `REMEMBERED_US` after its
    acknowledgement.
 3. A delivery counts when it begins, so that a consumer that dies while handling a message uses one up.
 4. A lease is good until `visible_us`. After that its acknowledgement is refused, even if nobody else has the message.
@@ -25,12 +25,15 @@ from crow_receiver.queue.port import (
     MAX_MESSAGE_BYTES,
     MAX_PULL,
     QUEUE_NAMES,
+    REMEMBERED_US,
     Delivery,
     Depth,
     Message,
     MessageState,
     Settlement,
     StoredMessage,
+    Trace,
+    Whereabouts,
     checked_queue,
 )
 from crow_shared.clock import Clock
@@ -39,12 +42,16 @@ from crow_shared.errors import CrowError, Kind
 
 MAX_DELIVERIES = 4  # once and three retries
 MAX_FILE_BYTES = 4 << 30
-DEDUP_WINDOW_US = 7 * 24 * 3600 * 1_000_000
 MAX_ERROR_CHARS = 500
 _PRUNE_STEP = 100
 _LEASE_ENDED = "the lease ended without an acknowledgement"
 
 _DUE = "(visible_us <= :now or visible_us > :latest)"
+_TRACE = """
+    select message_id, iif(dead_us is null, 'waiting', 'dead'), body from message
+        where queue = :queue and message_id in (select value from json_each(:ids))
+    union all select message_id, 'taken', null from tombstone
+        where queue = :queue and message_id in (select value from json_each(:ids))"""
 _REVIVE = (
     "update message set dead_us = null, visible_us = 0, attempts = 0 "
     "where queue = :queue and dead_us is not null and (:message_id is null or message_id = :message_id)"
@@ -159,6 +166,14 @@ class EmbeddedQueue:
                 for message_id in dict.fromkeys(message_ids)
             )
 
+    def trace(self, queue: str, message_ids: Sequence[str]) -> dict[str, Trace]:
+        """Where these messages are (see OutputQueue)."""
+        checked_queue(queue)
+        wanted = {"queue": queue, "ids": json.dumps(list(message_ids))}
+        with self._guarded() as db:
+            rows = db.execute(_TRACE, wanted).fetchall()
+        return {message_id: Trace(Whereabouts(where), body) for message_id, where, body in rows}
+
     def depths(self) -> list[Depth]:
         """How full each queue is; a message whose last lease has ended is ready here until the next pull buries it."""
         with self._guarded() as db:
@@ -234,7 +249,7 @@ class EmbeddedQueue:
         db.execute(
             "delete from tombstone where (queue, message_id) in "
             "(select queue, message_id from tombstone where acked_us < ? order by acked_us limit ?)",
-            (now_us - DEDUP_WINDOW_US, limit),
+            (now_us - REMEMBERED_US, limit),
         )
 
     def _stored(self, queue: str, limit: int, which: str) -> list[StoredMessage]:

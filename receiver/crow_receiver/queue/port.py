@@ -19,6 +19,7 @@ QUEUE_NAMES = (INTERACTION_QUEUE, PATTERN_QUEUE)
 MAX_MESSAGE_BYTES = 128_000
 MAX_PULL = 100
 MAX_LEASE_S = 12 * 3600  # also the longest delay of a retry
+REMEMBERED_US = 7 * 24 * 3600 * 1_000_000  # so long after its acknowledgement a message is known as taken
 DEFAULT_LEASE_S = 30
 DEFAULT_RETRY_DELAY_S = 60
 
@@ -73,6 +74,22 @@ class StoredMessage:
     error: str | None
     body: bytes
     headers: Mapping[str, str]
+
+
+class Whereabouts(StrEnum):
+    """Where a message is that was published once."""
+
+    WAITING = "waiting"  # ready, leased or delayed
+    DEAD = "dead"
+    TAKEN = "taken"  # a consumer acknowledged it
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Where a message is; `body` is None once it was taken."""
+
+    whereabouts: Whereabouts
+    body: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +154,10 @@ class OutputQueue(Protocol):
 
     def replay(self, queue: str, message_ids: Sequence[str] | None = None) -> int:
         """Makes dead letters (None: all of them) ready again with all their deliveries; returns how many."""
+        ...
+
+    def trace(self, queue: str, message_ids: Sequence[str]) -> dict[str, Trace]:
+        """Where these messages are. One that was never published is left out, or taken over REMEMBERED_US ago."""
         ...
 
     def depths(self) -> list[Depth]:

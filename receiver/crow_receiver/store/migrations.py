@@ -20,6 +20,7 @@ _M001 = (
         camera_id text not null,
         name text not null,
         sample_interval_ms integer not null,   -- 0: not known
+        pictures_h real,                       -- how long its pictures are kept; null: as the settings say
         unique (organization_id, site_id, camera_id)
     ) strict""",
     # How far a daemon's spool has come: everything up to durable_seq is stored, refused or a reported gap.
@@ -27,6 +28,7 @@ _M001 = (
         camera integer not null references camera (id),
         epoch text not null,                   -- Hello.spool_epoch
         durable_seq integer not null,
+        used_us integer not null,              -- when it moved last; kept for a year after that
         primary key (camera, epoch)
     ) strict, without rowid""",
     # Numbers without a frame, and why: the spool let them go, or this receiver refused them.
@@ -40,6 +42,14 @@ _M001 = (
         recorded_us integer not null,
         primary key (camera, epoch, from_seq)
     ) strict, without rowid""",
+    # Numbers whose records retention let go: frames and missing ones alike, adjoining ranges as one row.
+    """create table expired (
+        camera integer not null references camera (id),
+        epoch text not null,
+        from_seq integer not null,             -- both inclusive
+        to_seq integer not null,
+        primary key (camera, epoch, from_seq)
+    ) strict, without rowid""",
     """create table session (
         id text primary key,
         camera integer not null references camera (id),
@@ -47,7 +57,7 @@ _M001 = (
         first_capture_us integer not null,
         last_capture_us integer not null,
         last_arrival_us integer not null,      -- the receiver's clock
-        state text not null default 'open' check (state in ('open', 'closed')),
+        state text not null default 'open' check (state in ('open', 'closed', 'expiring')),
         closings integer not null default 0,   -- raised by each closing; a late frame opens a closed session again
         frames integer not null default 0,     -- also the next frame's index
         batches integer not null default 0,    -- also the next batch's index
