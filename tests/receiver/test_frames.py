@@ -204,3 +204,19 @@ def test_the_size_comes_from_the_picture_not_from_the_sender() -> None:
     lying = frame_at(HOUR_US, 1)
     checked = checked_frame(frames.Frame(**{f: getattr(lying, f) for f in lying.__slots__} | {"width": 9}), HOUR_US)
     assert (checked.width, checked.height) == (64, 48)
+
+
+async def test_numbers_that_have_an_end_keep_it_when_a_later_gap_covers_them_too(store: Store) -> None:
+    """The acknowledgement of 1 to 3 was lost, and then the spool let 1 to 6 go."""
+    camera = await known_camera(store)
+    await put(store, camera, 1, HOUR_US)
+
+    def gap(to_seq: int) -> None:
+        tx = store._transaction
+        cameras.pass_over(tx.db, camera.id, "epoch", 1, to_seq, "spool_full", "", HOUR_US)
+
+    for to_seq in (3, 6, 6):
+        await store.write(lambda _, to_seq=to_seq: gap(to_seq))  # type: ignore[misc]
+    missing = await store.read(lambda db: db.execute("select from_seq, to_seq from missing").fetchall())
+    assert missing == [(2, 3), (4, 6)]
+    assert await store.read(lambda db: cameras.durable_seq(db, camera.id, "epoch")) == 6

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from crow_receiver.cli.audit import audit
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.queue import queue
 from crow_receiver.cli.status import status
@@ -29,6 +30,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 main.add_command(queue)
 main.add_command(model)
 main.add_command(status)
+main.add_command(audit)
 
 
 @main.command()

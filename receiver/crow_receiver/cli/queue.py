@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import click
 
+from crow_receiver.cli.arguments import iso
+from crow_receiver.cli.table import echo_table
 from crow_receiver.queue.port import (
     DEFAULT_LEASE_S,
     DEFAULT_RETRY_DELAY_S,
@@ -174,7 +175,7 @@ def _stored(message: StoredMessage) -> dict[str, Any]:
         "messageId": message.message_id,
         "state": message.state,
         "attempts": message.attempts,
-        "enqueuedAt": _iso(message.enqueued_us),
+        "enqueuedAt": iso(message.enqueued_us),
         "error": message.error,
         "headers": dict(message.headers),
         "body": json.loads(message.body),
@@ -186,14 +187,10 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "messageId": delivery.message_id,
         "leaseId": delivery.lease_id,
         "attempt": delivery.attempt,
-        "enqueuedAt": _iso(delivery.enqueued_us),
+        "enqueuedAt": iso(delivery.enqueued_us),
         "headers": dict(delivery.headers),
         "body": json.loads(delivery.body),
     }
-
-
-def _iso(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="milliseconds")
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -205,10 +202,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         click.echo("nothing there")
         return
     columns = [column for column in rows[0] if column != "headers"]
-    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    echo_table(columns, [[_cell(row[column]) for column in columns] for row in rows])
 
 
 def _cell(value: Any) -> str:
@@ -216,9 +210,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.1f}"
-    text = _summary(value) if isinstance(value, dict) else str(value)
-    # A consumer wrote the reason of a dead letter, a model the descriptions: neither sends codes to the terminal.
-    return "".join(char if char.isprintable() else " " for char in text)
+    return _summary(value) if isinstance(value, dict) else str(value)
 
 
 def _summary(body: dict[str, Any]) -> str:

@@ -78,8 +78,7 @@ def announce(tx: Transaction, hello: pb.Hello, keys: Mapping[str, CameraKey], no
             # spool, so the daemon's word holds; resuming earlier would wait for them for ever.
             log.error("this receiver has lost frames", camera=str(key), here=here, acked=camera.acked_seq)
             span = (here + 1, camera.acked_seq, RECEIVER_RESTORED, "acknowledged once, and not here any more", now_us)
-            cameras.record_missing(tx.db, row.id, hello.spool_epoch, *span)
-            cameras.set_position(tx.db, row.id, hello.spool_epoch, camera.acked_seq)
+            cameras.pass_over(tx.db, row.id, hello.spool_epoch, *span)
         rows[camera.camera_id], positions[camera.camera_id] = row, max(here, camera.acked_seq)
         rejected += _rejected(tx, row, hello.spool_epoch, camera, MAX_REJECTED - len(rejected))
     return Standing(rows, positions, rejected)

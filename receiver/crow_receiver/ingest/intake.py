@@ -90,8 +90,7 @@ class Intake:
         now_us = self._clock.now_us()
 
         def work(tx: Transaction) -> None:
-            cameras.record_missing(tx.db, camera.id, epoch, from_seq, to_seq, reason, detail, now_us)
-            cameras.advance(tx.db, camera.id, epoch, from_seq, to_seq)
+            cameras.pass_over(tx.db, camera.id, epoch, from_seq, to_seq, reason, detail, now_us)
 
         await self._store.write(work)
 

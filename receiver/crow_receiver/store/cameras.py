@@ -44,6 +44,11 @@ def by_id(db: sqlite3.Connection, row_id: int) -> CameraRow:
     return _rows(db, "where id = ?", row_id)[0]
 
 
+def every(db: sqlite3.Connection) -> list[CameraRow]:
+    """All cameras, by their keys."""
+    return _rows(db, "order by organization_id, site_id, camera_id")
+
+
 def _rows(db: sqlite3.Connection, where: str, *values: str | int) -> list[CameraRow]:
     return [
         CameraRow(row_id, CameraKey(organization, site, camera), name, interval)
@@ -57,7 +62,7 @@ def durable_seq(db: sqlite3.Connection, camera: int, epoch: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def advance(db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int) -> None:
+def advance(db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int, now_us: int) -> None:
     """Everything up to `to_seq` is accounted for by the caller's transaction, which took `from_seq` to `to_seq`.
 
     Raises CrowError(CONFLICT) when the numbers before `from_seq` are not: their transaction failed, and this one must
@@ -66,16 +71,28 @@ def advance(db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_s
     durable = durable_seq(db, camera, epoch)
     if from_seq > durable + 1:
         raise CrowError(Kind.CONFLICT, "out_of_order", f"frame {from_seq} cannot follow {durable}: some between failed")
-    set_position(db, camera, epoch, max(durable, to_seq))
-
-
-def set_position(db: sqlite3.Connection, camera: int, epoch: str, durable: int) -> None:
-    """The stream of this spool epoch stands at `durable`."""
     db.execute(
-        """insert into position (camera, epoch, durable_seq) values (?, ?, ?)
-           on conflict do update set durable_seq = excluded.durable_seq""",
-        (camera, epoch, durable),
+        """insert into position (camera, epoch, durable_seq, used_us) values (?, ?, ?, ?)
+           on conflict do update set durable_seq = excluded.durable_seq, used_us = excluded.used_us""",
+        (camera, epoch, max(durable, to_seq), now_us),
     )
+
+
+def pass_over(
+    db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int, reason: str, detail: str, now_us: int
+) -> None:
+    """Records numbers that have no frame, and why, and advances the stream past them.
+
+    Those that are accounted for already keep the end that they have. Raises CrowError as `advance` does.
+    """
+    first = max(from_seq, durable_seq(db, camera, epoch) + 1)
+    advance(db, camera, epoch, from_seq, to_seq, now_us)
+    if first <= to_seq:
+        db.execute(
+            "insert into missing (camera, epoch, from_seq, to_seq, reason, detail, recorded_us) "
+            "values (?, ?, ?, ?, ?, ?, ?)",
+            (camera, epoch, first, to_seq, reason, detail, now_us),
+        )
 
 
 def missing_after(
@@ -89,14 +106,3 @@ def missing_after(
             order by from_seq limit ?""",  # noqa: S608 — question marks
         (camera, epoch, after_seq, *reasons, limit),
     ).fetchall()
-
-
-def record_missing(
-    db: sqlite3.Connection, camera: int, epoch: str, from_seq: int, to_seq: int, reason: str, detail: str, now_us: int
-) -> None:
-    """Numbers that have no frame, and why; telling it twice changes nothing."""
-    db.execute(
-        "insert or ignore into missing (camera, epoch, from_seq, to_seq, reason, detail, recorded_us) "
-        "values (?, ?, ?, ?, ?, ?, ?)",
-        (camera, epoch, from_seq, to_seq, reason, detail, now_us),
-    )

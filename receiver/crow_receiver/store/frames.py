@@ -120,7 +120,7 @@ def advance_past(
 ) -> StoredFrame:
     """`store_frame` for a stream with positions: both in one transaction."""
     stored = store_frame(tx, camera, epoch, frame, now_us, gap_us, late=late)
-    advance(tx.db, camera.id, epoch, frame.seq, frame.seq)
+    advance(tx.db, camera.id, epoch, frame.seq, frame.seq, now_us)
     return stored
 
 

@@ -110,22 +110,51 @@ _M001 = (
         revision integer not null default -1,  -- of the latest message; -1: none yet
         primary key (session_id, minute_us)
     ) strict, without rowid""",
-    # A row whose queue has its message stays as evidence, without headers and body, until its session's records go.
+    # A row whose queue has its message stays as evidence, without its content, until its session's records go.
     """create table outbox (
         id integer primary key autoincrement,
         queue text not null,
         message_id text not null unique,
         session_id text not null,
-        headers text not null,                 -- JSON object of strings
-        body blob not null,
         created_us integer not null,
         attempts integer not null default 0,
         not_before_us integer not null default 0,
         error text,                            -- the last try's
         dispatched_us integer                  -- null while it waits
     ) strict""",
+    # Apart, so that its pages come back when it goes.
+    """create table outbox_content (
+        id integer primary key references outbox (id),
+        headers text not null,                 -- JSON object of strings
+        body blob not null
+    ) strict""",
     "create index outbox_of_session on outbox (session_id)",
-    # These cover the dispatcher's searches, so that neither reads a body that it does not publish.
+    # These cover the dispatcher's searches, however many dispatched rows are kept.
     "create index outbox_waiting on outbox (id, not_before_us, session_id, created_us) where dispatched_us is null",
     "create index outbox_waiting_of_session on outbox (session_id, id, not_before_us) where dispatched_us is null",
+    # What an operator had erased: frames of these times stay away for as long as the row is kept.
+    """create table erasure (
+        id text primary key,
+        camera integer not null references camera (id),
+        from_us integer not null,              -- of capture time
+        to_us integer not null,                -- excluded
+        reason text not null,
+        requested_us integer not null,
+        frames integer not null default 0,     -- what is gone so far
+        pictures integer not null default 0,
+        analyses integer not null default 0,
+        done_us integer,                       -- null while it is under way
+        receipt text                           -- JSON, once done
+    ) strict, without rowid""",
+    "create index erasure_of_camera on erasure (camera, from_us)",
+    # Messages that told of erased frames.
+    """create table erasure_message (
+        erasure text not null references erasure (id),
+        message_id text not null,
+        session_id text not null,
+        dispatched integer not null,           -- 1: the queue had it already
+        outcome text,                          -- withdrawn, rebuilt or taken; null: the queue may hold the old text
+        primary key (erasure, message_id)
+    ) strict, without rowid""",
+    "create index erasure_message_open on erasure_message (session_id) where outcome is null",
 )

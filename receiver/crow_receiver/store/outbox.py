@@ -11,26 +11,29 @@ from crow_receiver.store.store import Store, Transaction
 
 def put(db: sqlite3.Connection, session_id: str, message: Message, now_us: int) -> None:
     """Adds a message; one whose id is there already is the same message."""
-    db.execute(
-        "insert or ignore into outbox (queue, message_id, session_id, headers, body, created_us) "
-        "values (?, ?, ?, ?, ?, ?)",
-        (message.queue, message.message_id, session_id, json.dumps(dict(message.headers)), message.body, now_us),
+    added = db.execute(
+        "insert or ignore into outbox (queue, message_id, session_id, created_us) values (?, ?, ?, ?)",
+        (message.queue, message.message_id, session_id, now_us),
     )
+    if added.rowcount:
+        content = (added.lastrowid, json.dumps(dict(message.headers)), message.body)
+        db.execute("insert into outbox_content (id, headers, body) values (?, ?, ?)", content)
 
 
 # A time further ahead than the longest wait was written before the clock was set back, and counts as due.
 _HELD = "(not_before_us > :now and not_before_us <= :latest)"
 
 _DUE = f"""
-    select id, queue, message_id, session_id, body, headers, attempts from outbox as o indexed by outbox_waiting
+    select o.id, queue, message_id, session_id, body, headers, attempts
+    from outbox as o indexed by outbox_waiting join outbox_content as content on content.id = o.id
     where dispatched_us is null and not {_HELD} and not exists (
         select 1 from outbox indexed by outbox_waiting_of_session
         where session_id = o.session_id and id < o.id and dispatched_us is null and {_HELD})
-    order by id limit :limit"""  # noqa: S608 — constants
+    order by o.id limit :limit"""  # noqa: S608 — constants
 
 
 class StoredOutbox:
-    """The outbox as the dispatcher sees it. A dispatched row keeps its place as evidence, without headers and body."""
+    """The outbox as the dispatcher sees it. A dispatched row keeps its place as evidence, without its content."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -48,10 +51,8 @@ class StoredOutbox:
         """The queue has these rows on disk."""
 
         def work(tx: Transaction) -> None:
-            tx.db.executemany(
-                "update outbox set dispatched_us = ?, headers = '{}', body = x'' where id = ?",
-                [(now_us, row_id) for row_id in ids],
-            )
+            tx.db.executemany("delete from outbox_content where id = ?", [(row_id,) for row_id in ids])
+            tx.db.executemany("update outbox set dispatched_us = ? where id = ?", [(now_us, row_id) for row_id in ids])
 
         await self._store.write(work)
 

@@ -1,0 +1,1 @@
+"""The proof of the promise: every number that a camera's frames were given has exactly one end."""
