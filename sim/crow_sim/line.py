@@ -40,6 +40,17 @@ class Service:
 
     def start(self) -> Self:
         """Starts the process and waits until it is ready. Raises CrowError(UNAVAILABLE) with its last words."""
+        self.launch()
+        return self.wait_until_ready()
+
+    def restart(self, environ: Mapping[str, str]) -> Self:
+        """Stops the process in order and starts it with some settings changed."""
+        self.stop()
+        self._environ |= environ
+        return self.start()
+
+    def launch(self) -> None:
+        """Starts the process, ready or not."""
         self.directory.mkdir(parents=True, exist_ok=True)
         address = self.directory / "notify"
         address.unlink(missing_ok=True)
@@ -55,6 +66,10 @@ class Service:
                 stdout=log,
                 stderr=log,
             )
+
+    def wait_until_ready(self) -> Self:
+        """Waits for READY=1. Raises CrowError(UNAVAILABLE) with the last words of a process that ended instead."""
+        assert self.process is not None
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self.process.poll() is None:
             if "READY=1" in self.notifications():
