@@ -4,6 +4,7 @@ The consumer's view comes from whoever drains the queues: deliveries may repeat,
 """
 
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -141,3 +142,11 @@ def until(condition: Callable[[], object], otherwise: str, timeout_s: float = DR
             trouble = error
         assert time.monotonic() < ends, f"{otherwise}: {trouble}"
         time.sleep(poll_s)
+
+
+def free_port() -> int:
+    """A port that nobody has now, for a receiver that comes back under its address."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -110,7 +110,9 @@ class Receiver:
 
     async def obstacles(self) -> Sequence[str]:
         """What keeps the receiver from its work, in plain words."""
-        return [] if self._ready else ["starting or stopping"]
+        starting = None if self._ready else "starting or stopping"
+        disk = f"the disk refuses: {self._store.trouble}" if self._store.trouble else None
+        return [obstacle for obstacle in (starting, disk) if obstacle]
 
     async def run(self) -> bool:
         """Runs until a signal or a failed part asks for the end; whether all went well.

@@ -52,7 +52,7 @@ class Service:
     def launch(self) -> None:
         """Starts the process, ready or not."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        address = self.directory / "notify"
+        address = self.directory.with_suffix(".notify")  # beside it, so that a test can unmount the directory
         address.unlink(missing_ok=True)
         if self._manager is not None:
             self._manager.close()

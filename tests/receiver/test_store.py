@@ -36,6 +36,19 @@ async def test_a_read_that_the_disk_refuses_is_an_error_that_may_pass(store: Sto
     assert caught.value.retryable
 
 
+async def test_a_full_disk_is_named_until_a_change_succeeds(store: Store) -> None:
+    await store.write(lambda tx: tx.db.execute("create table filled (b blob)"))
+    await store.write(lambda tx: tx.db.execute("pragma max_page_count = 1").fetchone())
+    with pytest.raises(CrowError, match="full"):
+        await store.write(lambda tx: tx.db.execute("insert into filled values (zeroblob(100000))"))
+    assert "full" in (store.trouble or "")
+    await store.write(lambda tx: tx.db.execute("select 1").fetchone())
+    assert store.trouble is not None, "nothing was written since"
+    await store.write(lambda tx: tx.db.execute("pragma max_page_count = 100000").fetchone())
+    await store.write(lambda tx: tx.db.execute("insert into filled values (zeroblob(100000))"))
+    assert store.trouble is None
+
+
 def test_a_second_receiver_does_not_get_the_same_store(store: Store, tmp_path: Path) -> None:
     with pytest.raises(CrowError) as caught:
         Store(tmp_path / "receiver")

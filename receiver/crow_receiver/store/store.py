@@ -7,6 +7,7 @@ Invariants
 4. When the commit itself fails, every work of the group fails with CrowError(UNAVAILABLE) and nothing of it stays.
 5. Whatever happens to a group, its callers are answered and the thread goes on with the next.
 6. Who asks after `close` is told so with CrowError(UNAVAILABLE): nothing comes behind the None in the writer's queue.
+7. `trouble` says why the disk refused the latest change, until a group of changes succeeds.
 """
 
 import asyncio
@@ -59,6 +60,7 @@ class Store:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._asking = threading.Lock()  # keeps `close` and its None apart from who asks meanwhile
+        self.trouble: str | None = None
         self._writer = threading.Thread(target=self._write_groups, name="store-write", daemon=True)
         self._writer.start()
 
@@ -130,6 +132,7 @@ class Store:
 
     def _commit(self, group: list[_Job]) -> None:
         db = self._transaction.db
+        changes_before = db.total_changes
         try:
             db.execute("begin immediate")
             good = [job for job in group if self._run(job)]
@@ -140,10 +143,13 @@ class Store:
                 if db.in_transaction:  # SQLite itself has rolled back after some errors (disk full)
                     db.execute("rollback")
             failure = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"cannot commit: {error}")
+            self.trouble = failure.message
             for job in group:
                 if not job.done.done():
                     job.done.set_exception(failure)
             return
+        if len(good) == len(group) and db.total_changes > changes_before:
+            self.trouble = None
         for job in good:
             job.done.set_result(job.result)
 
@@ -154,10 +160,14 @@ class Store:
         try:
             job.result = job.work(self._transaction)
         except Exception as error:  # noqa: BLE001 — whatever it is, it belongs to the one who asked for the work
+            if not db.in_transaction:  # SQLite itself has rolled back all of the group (disk full)
+                raise
             db.execute("rollback to work")
             db.execute("release work")
             if isinstance(error, sqlite3.OperationalError):
                 error = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"database: {error}")
+            if isinstance(error, CrowError) and error.kind is Kind.UNAVAILABLE:
+                self.trouble = error.message
             job.done.set_exception(error)
             return False
         db.execute("release work")
