@@ -159,7 +159,7 @@ class Store:
         db.execute("savepoint work")
         try:
             job.result = job.work(self._transaction)
-        except Exception as error:  # noqa: BLE001 — whatever it is, it belongs to the one who asked for the work
+        except Exception as error:  # whatever it is, it belongs to the one who asked for the work
             if not db.in_transaction:  # SQLite itself has rolled back all of the group (disk full)
                 raise
             db.execute("rollback to work")
