@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_receiver.overview import overview
 from crow_receiver.queue.embedded import EmbeddedQueue
@@ -74,7 +75,7 @@ def rendered() -> list[bytes]:
 
 def fill(spool_directory: Path, pictures: list[bytes]) -> None:
     """What a daemon has spooled while the receiver was away: a sample a second of each camera."""
-    spool = Spool(spool_directory, 64 << 30)
+    spool = Spool(spool_directory, SpoolLimits(64 << 30))
     begin_us = SystemClock().now_us() - FRAMES // CAMERAS * 1_000_000
     for start in range(0, FRAMES, 64):
         group = []

@@ -12,6 +12,7 @@ from receiver_parts import GAP_US, SECOND_US, frame_at
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.settings import UplinkSettings
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
@@ -78,13 +79,14 @@ class Daemon:
         self.paces = dict(asked_ms)
 
     async def start(self) -> None:
-        self.spool = SpoolThread(lambda: Spool(self.directory, 64 << 20))
+        self.spool = SpoolThread(lambda: Spool(self.directory, SpoolLimits(64 << 20)))
         await self.spool.start()
-        epoch = await self.spool.call(lambda spool: spool.epoch)
-        self.identity = Identity("acme", "shop", self.daemon_id, epoch, "test")
         settings = UplinkSettings(receiver=f"127.0.0.1:{self.port}")
-        self.uplink = Uplink(settings, lambda: self.identity, lambda: self.cameras, self.spool, self.paced)
+        self.uplink = Uplink(settings, self.identity, lambda: self.cameras, self.spool, self.paced)
         self.tasks = [asyncio.create_task(self.spool.write_offered()), asyncio.create_task(self.uplink.run())]
+
+    def identity(self, epoch: str) -> Identity:
+        return Identity("acme", "shop", self.daemon_id, epoch, "test")
 
     async def stop(self) -> None:
         for task in self.tasks:
@@ -100,7 +102,7 @@ class Daemon:
 
     async def drained(self) -> None:
         async with asyncio.timeout(15):
-            while self.spool.waiting or await self.spool.call(lambda spool: spool.pending()):
+            while self.spool.waiting or await self.spool.call(lambda spool: spool.waiting()):
                 await asyncio.sleep(0.01)
 
 

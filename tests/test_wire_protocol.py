@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from crow.cctv.v1 import ingest_pb2 as pb
-from crow_daemon.spool.spool import Hole, HoleReason
+from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.uplink.protocol import Announced, HelloCamera, Identity, Released, SenderProtocol
 from crow_receiver.ingest.protocol import ReceiverProtocol
 from crow_shared.errors import CrowError, Kind

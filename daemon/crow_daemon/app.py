@@ -41,8 +41,7 @@ class Daemon:
         self._tasks = Tasks(self._stop)
         registry_path = settings.state_path / "cameras.db"
         self._registry = Registry(registry_path)
-        self._spool_epoch = ""
-        self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.max_bytes))
+        self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock))
         # Its registry connection is its own, since it works in another thread.
         self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
         self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace)
@@ -55,7 +54,6 @@ class Daemon:
         """
         stop_on_signals(self._stop)
         await self._spool.start()
-        self._spool_epoch = await self._spool.call(lambda spool: spool.epoch)
         writer = self._tasks.start("spool writer", self._spool.write_offered())
         uplink = self._tasks.start("uplink", self._uplink.run())
         reporter = self._tasks.start("status", self._report())
@@ -85,7 +83,7 @@ class Daemon:
 
     async def _all_sent(self) -> None:
         # Polling, since what is waited for is the state of the disk.
-        while self._uplink.state == "connected" and await self._spool.call(lambda spool: bool(spool.pending())):  # noqa: ASYNC110
+        while self._uplink.state == "connected" and await self._spool.call(lambda spool: bool(spool.waiting())):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
     async def _report(self) -> None:
@@ -114,9 +112,9 @@ class Daemon:
     async def _status(self) -> dict[str, Any]:
         """See docs/OPERATIONS.md for the fields."""
         pending, lost, stored = await self._spool.call(
-            lambda spool: (spool.pending(), spool.lost(), spool.stored_bytes)
+            lambda spool: (spool.waiting(), spool.lost(), spool.stored_bytes)
         )
-        acked = await self._spool.call(lambda spool: {mark.camera_id: mark for mark in spool.marks()})
+        acked = await self._spool.call(lambda spool: {mark.camera_id: mark for mark in spool.totals()})
         cameras = []
         for snapshot in self._capture.states():
             mark = acked.get(snapshot.camera_id)
@@ -151,11 +149,9 @@ class Daemon:
             "cameras": cameras,
         }
 
-    def _identity(self) -> Identity:
+    def _identity(self, epoch: str) -> Identity:
         settings = self._settings
-        return Identity(
-            settings.organization_id, settings.site_id, settings.daemon_id, self._spool_epoch, version("crow-daemon")
-        )
+        return Identity(settings.organization_id, settings.site_id, settings.daemon_id, epoch, version("crow-daemon"))
 
     def _announced(self) -> list[Announced]:
         return [

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from crow_daemon.spool.limits import DropPolicy, SpoolLimits
 from crow_shared import settings
 from crow_shared.address import Address, is_loopback
 from crow_shared.identity import valid_id
@@ -19,7 +20,18 @@ ALIASES = {"ENVIRONMENT": ("environment",)}
 class SpoolSettings(Section):
     """Frames on disk until the receiver has them."""
 
-    max_bytes: int = Field(default=4 << 30, ge=1 << 20, description="bound in bytes; the oldest frames go first")
+    max_bytes: int = Field(default=4 << 30, ge=16 << 20, description="bound in bytes")
+    max_age_h: float = Field(default=168, ge=0, description="frames that waited for longer go; 0: they never do")
+    min_free_bytes: int = Field(default=256 << 20, ge=0, description="room in bytes that is left on the disk")
+    drop: DropPolicy = Field(
+        default=DropPolicy.OLDEST,
+        description="what goes when there is no room: oldest, or newest (what comes is not taken)",
+    )
+
+    @property
+    def limits(self) -> SpoolLimits:
+        """The same for the spool."""
+        return SpoolLimits(self.max_bytes, self.max_age_h * 3600, self.min_free_bytes, self.drop)
 
 
 class UplinkSettings(Section):

@@ -10,7 +10,7 @@ from receiver_parts import jpeg, until
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.spool.spool import HoleReason
+from crow_daemon.spool.accounts import HoleReason
 from crow_daemon.uplink.protocol import Announced
 
 

@@ -12,7 +12,8 @@ from receiver_parts import jpeg, until
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.spool.spool import HoleReason
+from crow_daemon.spool.accounts import HoleReason
+from crow_daemon.spool.spool import Spool
 from crow_daemon.uplink.protocol import Announced
 from crow_receiver.store import cameras as cameras_table
 from crow_receiver.store.store import Store
@@ -173,7 +174,8 @@ async def test_a_refusal_that_was_lost_with_its_connection_is_counted_once(serve
     await server.stop()
     row = await server.store.read(lambda db: cameras_table.find(db, TILL))
     assert row is not None
-    await server.intake.missing(row, daemon.identity.spool_epoch, 1, 1, "not_a_picture", "no JPEG")
+    (epoch,) = await daemon.spool.call(Spool.epochs)
+    await server.intake.missing(row, epoch, 1, 1, "not_a_picture", "no JPEG")
     for _ in range(2):
         await server.start(server.port)
         await until(lambda: daemon.uplink.state == "connected")
@@ -181,7 +183,7 @@ async def test_a_refusal_that_was_lost_with_its_connection_is_counted_once(serve
         assert [(one.reason, one.frames) for one in lost] == [(HoleReason.REFUSED, 1)]
         await server.stop()
         await until(lambda: daemon.uplink.state != "connected")
-    assert await daemon.spool.call(lambda spool: spool.pending()) == {"till": 1}
+    assert await daemon.spool.call(lambda spool: spool.waiting()) == {"till": 1}
 
 
 async def test_a_spool_restored_from_a_copy_sends_nothing_and_says_what_to_do(
@@ -201,7 +203,7 @@ async def test_a_spool_restored_from_a_copy_sends_nothing_and_says_what_to_do(
     restored.offer("till", 99)
     await until(lambda: restored.uplink.last_error)
     assert "crow-daemon spool repair --new-epoch" in str(restored.uplink.last_error)
-    assert await restored.spool.call(lambda spool: spool.pending()) == {"till": 1}
+    assert await restored.spool.call(lambda spool: spool.waiting()) == {"till": 1}
     assert len(await server.stored()) == 5
     await restored.stop()
     await daemon.start()  # for the fixture's stop

@@ -1,265 +1,575 @@
 """The spool: frames on disk from the moment they are promised until the receiver has them on its own disk.
 
+An append-only log of segment files without an index; docs/SPOOL.md has the layout, the steps of each operation and what
+a crash between them leaves.
+
 Invariants
-1. A frame that `append` returned is durable: picture synced first, then its index row committed.
-2. Numbers of a camera rise by one without gaps within an epoch, across restarts. A number is given out once.
-3. Pictures take at most `max_bytes`, give or take one segment: the oldest segment is let go first.
-4. A frame leaves the index in one of two ways. Released: the receiver has it. Given up: a hole with its reason takes
-   its place and a counter rises, in the transaction that forgets it. The uplink reports holes: no number just vanishes.
-5. A segment file is unlinked only when no row points into it. Files without rows are removed when the spool opens.
+1. A frame that `append` returned is durable, its number and its picture.
+2. Numbers of a camera rise by one within an epoch, across restarts. A number is given out once. Where damage leaves in
+   doubt which was the last, a fresh epoch begins.
+3. The files take at most `max_bytes`, give or take one group of frames, and leave `min_free_bytes` of the file system.
+4. A frame that was promised ends in one of two ways. Released: the receiver has it. Given up: it is in a hole with its
+   reason, and counted once. The uplink reports holes: no number just vanishes.
+5. Everything is derived from the files when the spool opens. Losing what was written since the last `append` loses no
+   frame: acknowledgements are heard again, holes are found again.
+6. A segment is unlinked only when no frame in it waits, and the newest one never.
 
-Crash at any step: picture bytes without a row are garbage and never read; a row without its bytes cannot be, by 1.
-
-Segments with an SQLite index, rather than SQLite blobs or LMDB: bytes are written once (flash wear), space comes back
-by unlinking, and there is no record format to parse after a crash. One thread at a time may use a Spool.
+One thread at a time may use a Spool.
 """
 
-import sqlite3
-from collections.abc import Mapping, Sequence
+import errno
+import os
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+from zlib import crc32
 
-from crow_daemon.spool.migrations import migrations
-from crow_shared.database import open_database, transaction, translated_errors
+import structlog
+
+from crow.spool.v1 import segment_pb2 as pb
+from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason, Lost, hole_message, marks_message
+from crow_daemon.spool.format import segment_path
+from crow_daemon.spool.limits import DropPolicy, SpoolLimits
+from crow_daemon.spool.quarantine import Quarantine
+from crow_daemon.spool.recovery import recover
+from crow_daemon.spool.segment import Entry, Segment, SegmentReader, SegmentWriter
+from crow_shared.clock import Clock, SystemClock
+from crow_shared.disk import locked_directory, overwrite
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Encoding, Frame, TimeSource
-from crow_shared.segments import SEGMENT_BYTES, Pointer, SegmentStore
+from crow_shared.frame import Frame, from_wire, to_wire
 
-_COLUMNS = (
-    'position, camera_id, seq, capture_us, time_source, encoding, width, height, segment, "offset", length, crc32'
-)
+log = structlog.get_logger()
 
-# From one segment to the next by the index: `select distinct` would look at every frame that waits.
-_SEGMENTS_IN_USE = """
-    with recursive used (segment) as (
-        select min(segment) from frame
-        union all select (select min(segment) from frame where segment > used.segment) from used
-            where used.segment is not null)
-    select segment from used where segment is not null"""
+SEGMENT_BYTES = 32 << 20
+_OPEN_READERS = 3  # the live lane, the backlog lane, and one that looks for the oldest
+_READ_ATTEMPTS = 3
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class HoleReason(StrEnum):
-    """Why numbers of a camera will not be sent."""
+class Position(NamedTuple):
+    """A place in the order of spooling: a segment and an offset in it."""
 
-    SPOOL_FULL = "spool_full"
-    CORRUPT = "corrupt"
-    REFUSED = "refused"
+    segment: int
+    offset: int
+
+
+START = Position(0, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledFrame:
     """A frame and its place in the order of spooling."""
 
-    position: int
+    position: Position
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
-    """Numbers from `from_seq` to `to_seq`, both inclusive, that will not be sent."""
+class Oldest:
+    """The first frame that waits: when it was taken and when it was spooled, microseconds since the Unix epoch."""
 
-    camera_id: str
-    from_seq: int
-    to_seq: int
-    reason: HoleReason
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class CameraMark:
-    """How far a camera has come: numbers given out, and numbers durable at the receiver or given up."""
-
-    camera_id: str
-    last_seq: int
-    acked_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Frames of one camera that were given up for one reason since the spool was made."""
-
-    camera_id: str
-    reason: HoleReason
-    frames: int
-    last_detail: str
+    capture_us: int
+    spooled_us: int
 
 
 class Spool:
     """The durable buffer of one daemon."""
 
-    def __init__(self, directory: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Opens the spool in `directory`, made if missing. Raises CrowError(UNAVAILABLE) when it cannot be used."""
-        self._max_bytes = max_bytes
-        # The segments first, since they keep a second daemon out.
-        self._segments = SegmentStore(directory / "segments", min(segment_bytes, max(max_bytes // 4, 1)))
-        self._db = open_database(directory / "index.db", migrations)
-        self.epoch = str(self._db.execute("select epoch from spool").fetchone()[0])
-        self._bytes = int(self._db.execute("select coalesce(sum(length), 0) from frame").fetchone()[0])
-        self._unlink_empty()
+    def __init__(
+        self, directory: Path, limits: SpoolLimits, clock: Clock | None = None, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        """Opens the spool in `directory`, made if missing.
+
+        Raises CrowError(UNAVAILABLE) when it cannot be read, CrowError(CONFLICT) when another process has it,
+        CrowError(UNSUPPORTED) when a newer version wrote it. A disk that is full or read-only does not matter yet.
+        """
+        self._directory = directory
+        self._limits = limits
+        self._clock = clock or SystemClock()
+        self._segment_bytes = min(segment_bytes, max(limits.max_bytes // 8, 1))
+        self._quarantine = Quarantine(directory)
+        self._writer: SegmentWriter | None = None
+        self._readers: OrderedDict[int, SegmentReader] = OrderedDict()  # the latest used last
+        self._oldest: dict[
+            str, tuple[Position, pb.SpooledFrame]
+        ] = {}  # by epoch: the first that waited when last looked
+        self._unread: tuple[Position, int] = (START, 0)  # a frame that the disk did not read, and how often
+        self.trouble: str | None = None  # why the disk does not take notes (acknowledgements, holes) or unlink files
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock: int | None = locked_directory(directory)
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        recovered = recover(self._directory)
+        self._accounts = recovered.accounts
+        self._segments = recovered.segments
+        self._bytes = sum(segment.disk_bytes for segment in self._segments.values())
+        self._next_number = max([0, *self._segments, *recovered.empty]) + 1
+        for number, damage in recovered.damages:
+            log.warning("spool is damaged", segment=number, offset=damage.offset, bytes=damage.end - damage.offset)
+            with suppress(OSError), segment_path(self._directory, number).open("rb") as file:
+                file.seek(damage.offset)
+                damaged = file.read(damage.end - damage.offset)
+                self._quarantine.set_aside(number, damage.offset, damaged, {"why": "no valid record"})
+        for number in recovered.empty:
+            with suppress(OSError):
+                segment_path(self._directory, number).unlink()
+        if recovered.in_doubt or not self._accounts.epochs():
+            self._accounts.start_epoch(uuid4().hex)
+        if recovered.in_doubt:
+            with suppress(OSError):  # on a full disk the next append does it; until then the damage stays in sight
+                self._begin_segment()
+        self._unlink_dead()
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the pictures that wait here."""
+        """Bytes of the segment files."""
         return self._bytes
 
     @property
     def half_full(self) -> bool:
         """Whether more than half of the bound is used; may be asked from any thread."""
-        return self._bytes > self._max_bytes // 2
+        return self._bytes > self._limits.max_bytes // 2
+
+    def epochs(self) -> list[str]:
+        """The runs of numbers that are not wholly acknowledged, oldest first; the last is the one being written."""
+        return self._accounts.epochs()
+
+    def start_epoch(self) -> str:
+        """Seals the present epoch: what is appended from now on counts from 1 under a fresh name, which is returned.
+
+        One that has given out no number yet goes on. Raises CrowError as `append` does.
+        """
+        present = self.epochs()[-1]
+        if not self._accounts.marks(present):
+            return present
+        fresh = uuid4().hex
+        self._accounts.start_epoch(fresh)
+        try:
+            self._begin_segment()
+        except OSError as error:
+            self._accounts.drop_epoch(fresh)
+            raise self._refused(error) from error
+        return fresh
 
     def append(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Numbers and stores frames; they are durable on return. Lets the oldest go when there is no room.
+        """Numbers and stores frames in the present epoch, all or none; they are durable on return.
 
-        Raises CrowError(UNAVAILABLE) when the disk refuses; then none of them is stored and no number is used.
+        Raises CrowError(EXHAUSTED) when there is no room and nothing may be let go for them, CrowError(UNAVAILABLE)
+        when the disk refuses. No number is used then.
         """
-        try:
-            with translated_errors("the spool's index"):
-                self._make_room(sum(len(frame.payload) for frame in frames))
-                with transaction(self._db) as db:
-                    numbered = [self._insert(db, frame) for frame in frames]
-                    self._segments.sync()
-        except CrowError:
-            # On a full disk, what is left of the attempt would stand in the way of the next.
-            with suppress(CrowError), translated_errors("the spool's index"):
-                self._unlink_empty()
-            raise
-        self._bytes += sum(len(frame.payload) for frame in numbered)
-        return numbered
-
-    def read(self, after_position: int, limit: int) -> list[SpooledFrame]:
-        """Up to `limit` frames in the order of spooling. A damaged one is given up and left out."""
-        rows = self._db.execute(
-            f"select {_COLUMNS} from frame where position > ? order by position limit ?",  # noqa: S608 — a constant
-            (after_position, limit),
-        ).fetchall()
-        found: list[SpooledFrame] = []
-        for position, camera_id, seq, capture_us, time_source, encoding, width, height, *place in rows:
+        self.let_go_aged()
+        self._make_room(sum(len(frame.payload) for frame in frames))
+        attempts = 0
+        while True:
             try:
-                payload = self._segments.read(Pointer(*place))
-            except CrowError as error:
-                if error.kind is not Kind.CORRUPT:
-                    raise
-                self.give_up(Hole(camera_id, seq, seq, HoleReason.CORRUPT, error.message))
-                continue
-            source, coding = TimeSource(time_source), Encoding(encoding)
-            frame = Frame(camera_id, capture_us, source, coding, width, height, payload, place[3], seq)
-            found.append(SpooledFrame(position, frame))
+                return self._write(frames)
+            except OSError as error:
+                self._abandon_segment()
+                attempts += 1
+                if error.errno in _DISK_FULL:
+                    may_drop = self._limits.drop is DropPolicy.OLDEST
+                    if may_drop and self._let_go_oldest(HoleReason.SPOOL_FULL, "the disk is full"):
+                        continue
+                elif attempts == 1:  # a segment that the disk has failed once; a fresh one may do
+                    continue
+                raise self._refused(error) from error
+
+    def read(self, epoch: str, after: Position, limit: int) -> list[SpooledFrame]:
+        """Up to `limit` frames of an epoch that wait, in the order of spooling. A damaged one is given up and left out.
+
+        Raises CrowError(UNAVAILABLE) when the disk does not read.
+        """
+        found: list[SpooledFrame] = []
+        for segment, entry in self._waiting_entries(epoch, after):
+            frame = self._frame(segment, entry)
+            if frame is not None:
+                found.append(SpooledFrame(Position(segment.number, entry.offset), frame))
+            if len(found) == limit:
+                break
         return found
 
-    def release(self, through: Mapping[str, int]) -> None:
+    def release(self, epoch: str, through: Mapping[str, int]) -> None:
         """Forgets the frames and holes of each camera up to a number: the receiver has passed them."""
-        freed: list[int] = []
-        with transaction(self._db) as db:  # one for all cameras, since each costs a sync
-            for place in through.items():
-                freed += _forget(db, "camera_id = ? and seq <= ?", place)
-                db.execute("delete from hole where camera_id = ? and to_seq <= ?", place)
-                db.execute("update camera set acked_seq = max(acked_seq, ?) where camera_id = ?", place[::-1])
-        self._freed(freed)
+        moved = [camera_id for camera_id, seq in through.items() if self._accounts.acknowledge(epoch, camera_id, seq)]
+        if not moved:
+            return
+        marks = [self._accounts.mark(epoch, camera_id) for camera_id in moved]
+        self._note([pb.RecordHeader(marks=marks_message(epoch, marks))])
+        self._accounts.drop_acknowledged()
+        self._unlink_dead()
 
-    def give_up(self, hole: Hole) -> None:
-        """Puts a hole in the place of frames that will never be delivered; numbers already gone are not counted."""
-        with transaction(self._db) as db:
-            place = (hole.camera_id, hole.from_seq, hole.to_seq)
-            freed = _forget(db, "camera_id = ? and seq between ? and ?", place)
-            _record(db, hole, len(freed))
-        self._freed(freed)
+    def give_up(self, epoch: str, hole: Hole) -> int:
+        """Puts a hole in the place of frames that will never be delivered; returns how many of them still waited."""
+        frames = self._accounts.give_up(epoch, hole)
+        if frames:
+            self._note_holes([(epoch, hole)])
+            self._unlink_dead()
+        return frames
 
-    def holes(self, camera_id: str, from_seq: int, to_seq: int) -> list[Hole]:
+    def holes(self, epoch: str, camera_id: str, from_seq: int, to_seq: int) -> list[Hole]:
         """The holes of a camera that lie between two numbers, both inclusive, in order."""
-        rows = self._db.execute(
-            "select camera_id, from_seq, to_seq, reason, detail from hole "
-            "where camera_id = ? and to_seq >= ? and from_seq <= ? order by from_seq",
-            (camera_id, from_seq, to_seq),
-        )
-        return [Hole(camera, first, last, HoleReason(reason), detail) for camera, first, last, reason, detail in rows]
+        return self._accounts.holes(epoch, camera_id, from_seq, to_seq)
 
-    def marks(self) -> list[CameraMark]:
-        """How far each camera has come."""
-        return [CameraMark(*row) for row in self._db.execute("select camera_id, last_seq, acked_seq from camera")]
+    def marks(self, epoch: str) -> list[CameraMark]:
+        """How far each camera of an epoch has come."""
+        return self._accounts.marks(epoch)
 
-    def pending(self) -> dict[str, int]:
-        """Frames that wait here, per camera."""
-        return dict(self._db.execute("select camera_id, count(*) from frame group by camera_id").fetchall())
+    def totals(self) -> list[CameraMark]:
+        """Per camera, how many numbers were given out and how many of them acknowledged since the spool was made."""
+        return self._accounts.totals()
+
+    def waiting(self, epoch: str | None = None) -> dict[str, int]:
+        """How many frames of each camera wait, in an epoch or in all; cameras without any are left out."""
+        counts = Counter[str]()
+        for each in self.epochs() if epoch is None else [epoch]:
+            counts.update(self._accounts.waiting(each))
+        return dict(counts)
+
+    def oldest(self, epoch: str) -> Oldest | None:
+        """The first frame of an epoch that waits. Raises CrowError(UNAVAILABLE) when the disk does not read."""
+        after = START
+        if known := self._oldest.get(epoch):
+            after, found = known
+            if self._accounts.is_waiting(epoch, found.frame.camera_id, found.frame.seq):
+                return Oldest(found.frame.capture_time_us, found.spooled_us)
+        for segment, entry in self._waiting_entries(epoch, after):
+            self._oldest[epoch] = (Position(segment.number, entry.offset), entry.header)
+            return Oldest(entry.header.frame.capture_time_us, entry.header.spooled_us)
+        self._oldest.pop(epoch, None)
+        return None
 
     def lost(self) -> list[Lost]:
-        """What was given up since the spool was made."""
-        rows = self._db.execute("select camera_id, reason, frames, last_detail from lost order by camera_id, reason")
-        return [Lost(camera_id, HoleReason(reason), frames, detail) for camera_id, reason, frames, detail in rows]
+        """What was given up since the spool was made, over all epochs."""
+        return self._accounts.lost()
+
+    def let_go_aged(self) -> None:
+        """Gives up what has waited for longer than `max_age_s`, a segment at a time. Raises CrowError(UNAVAILABLE)."""
+        limit_us = self._clock.now_us() - int(self._limits.max_age_s * 1_000_000)
+        detail = f"the spool keeps frames for {self._limits.max_age_s / 3600:g} h"
+        while self._limits.max_age_s and next(iter(self._segments.values()), _NO_SEGMENT).newest_us < limit_us:
+            if not self._let_go_oldest(HoleReason.SPOOL_AGE, detail):
+                break
+
+    def erase(self, camera_id: str, from_us: int, to_us: int) -> int:
+        """Makes the pictures of a camera from a span of capture time, `to_us` excluded, unreadable.
+
+        That includes released ones that still lie in segments. Their numbers become holes. Returns how many they were.
+
+        Raises CrowError(UNAVAILABLE) when the disk refuses; some may be gone then: do it again.
+        """
+        erased = 0
+        try:
+            for segment in list(self._segments.values()):
+                found = [entry for entry in self._reader(segment).entries if _shows(entry, camera_id, from_us, to_us)]
+                holes = [Hole(camera_id, seq, seq, HoleReason.ERASED, "by the operator") for seq in map(_seq, found)]
+                self._note_holes(
+                    [(segment.epoch, hole) for hole in holes if self._accounts.give_up(segment.epoch, hole)]
+                )
+                self._overwrite(segment, found)
+                erased += len(found)
+            self._quarantine.erase(camera_id, from_us, to_us)
+            if self._writer is not None:
+                self._writer.sync()
+        except OSError as error:
+            raise self._refused(error) from error
+        self._unlink_dead()
+        return erased
 
     def close(self) -> None:
-        """Closes files; nothing promised is lost by it."""
-        self._segments.close()
-        self._db.close()
+        """Gives files and directory back; nothing promised is lost by it."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        while self._readers:
+            self._readers.popitem()[1].close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
-    def _insert(self, db: sqlite3.Connection, frame: Frame) -> Frame:
-        db.execute("insert or ignore into camera (camera_id) values (?)", (frame.camera_id,))
-        (seq,) = db.execute(
-            "update camera set last_seq = last_seq + 1 where camera_id = ? returning last_seq", (frame.camera_id,)
-        ).fetchone()
-        place = self._segments.append(frame.payload)
-        picture = (frame.time_source, frame.encoding, frame.width, frame.height)
-        pointer = (place.segment, place.offset, place.length, frame.crc32)
-        db.execute(
-            f"insert into frame ({_COLUMNS}) values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 — a constant
-            (frame.camera_id, seq, frame.capture_us, *picture, *pointer),
+    # Writing
+
+    def _write(self, frames: Sequence[Frame]) -> list[Frame]:
+        now_us = self._clock.now_us()
+        writer = self._writer
+        if writer is None or self._is_ripe(now_us):
+            writer = self._begin_segment()
+        epoch = self.epochs()[-1]
+        marks: dict[str, CameraMark] = {}
+        numbered: list[Frame] = []
+        records: list[tuple[pb.RecordHeader, bytes]] = []
+        for frame in frames:
+            before = marks.get(frame.camera_id) or self._accounts.mark(epoch, frame.camera_id)
+            marks[frame.camera_id] = replace(before, last_seq=before.last_seq + 1)
+            numbered.append(replace(frame, seq=before.last_seq + 1))
+            header = to_wire(replace(numbered[-1], payload=b""))
+            spooled = pb.SpooledFrame(
+                epoch=epoch,
+                acked_seq=before.acked_seq,
+                spooled_us=now_us,
+                payload_bytes=len(frame.payload),
+                frame=header,
+            )
+            records.append((pb.RecordHeader(frame=spooled), frame.payload))
+        # With it, damage to the last frame's header does not hide which numbers were given out.
+        records.append((pb.RecordHeader(marks=marks_message(epoch, list(marks.values()))), b""))
+        written = writer.append(records)
+        writer.sync()
+        segment = self._segments[writer.number]
+        for record in written[:-1]:
+            segment.add(record.header.frame)
+            if reader := self._readers.get(segment.number):
+                reader.add(record)
+        for mark in marks.values():
+            self._accounts.give_out(epoch, mark.camera_id, mark.last_seq)
+        self._grown(segment, writer)
+        return numbered
+
+    def _note(self, headers: Sequence[pb.RecordHeader]) -> None:
+        """Writes records that may get lost. A disk that does not take them must not stop the delivery of frames."""
+        try:
+            writer = self._writer or self._begin_segment()
+            writer.append([(header, b"") for header in headers])
+            self._grown(self._segments[writer.number], writer)
+        except OSError as error:
+            self._abandon_segment()
+            self._troubled(error)
+        else:
+            self.trouble = None
+
+    def _begin_segment(self) -> SegmentWriter:
+        """Starts a segment, durable with all that is known. Raises OSError."""
+        assert self._lock is not None, "open"
+        number = self._next_number
+        self._next_number += 1
+        fresh = SegmentWriter(self._directory, self._lock, number, self._accounts.snapshot())
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = fresh
+        self._segments[number] = Segment(number, self.epochs()[-1])
+        self._grown(self._segments[number], fresh)
+        return fresh
+
+    def _is_ripe(self, now_us: int) -> bool:
+        """Whether the segment being written is to be followed by a fresh one."""
+        assert self._writer is not None
+        segment = self._segments[self._writer.number]
+        share_us = int(self._limits.max_age_s * 1_000_000) // 8  # so that age does not have to wait for bytes
+        aged = bool(share_us and segment.spans and now_us - segment.oldest_us > share_us)
+        return segment.end >= self._segment_bytes or aged
+
+    def _grown(self, segment: Segment, writer: SegmentWriter) -> None:
+        self._bytes += writer.end - segment.end
+        segment.disk_bytes += writer.end - segment.end
+        segment.end = writer.end
+
+    def _abandon_segment(self) -> None:
+        """After a write or a sync has failed: what lies behind the last success counts no more."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    # Giving up and letting go
+
+    def _note_holes(self, holes: Sequence[tuple[str, Hole]]) -> None:
+        self._note(
+            [pb.RecordHeader(given_up=pb.GivenUp(epoch=epoch, hole=hole_message(hole))) for epoch, hole in holes]
         )
-        return replace(frame, seq=seq)
 
     def _make_room(self, fresh_bytes: int) -> None:
-        while self._bytes + fresh_bytes > self._max_bytes and self._let_go_oldest_segment():
-            pass
+        """Raises CrowError(EXHAUSTED) when the policy or the file system leaves none."""
+        while True:
+            over = self._bytes + fresh_bytes > self._limits.max_bytes
+            low = self._is_disk_low(fresh_bytes)
+            if not over and not low:
+                return
+            detail = f"the spool holds {self._limits.max_bytes} bytes" if over else "the disk is nearly full"
+            if self._limits.drop is DropPolicy.NEWEST:
+                raise CrowError(Kind.EXHAUSTED, "spool_full", f"{detail}; what waits is kept, as [spool] drop says")
+            if not self._let_go_oldest(HoleReason.SPOOL_FULL, detail):
+                if low:
+                    raise CrowError(Kind.EXHAUSTED, "spool_full", f"{detail}, and the spool has nothing to let go")
+                return  # a single group is larger than the bound
 
-    def _let_go_oldest_segment(self) -> bool:
-        oldest = self._db.execute("select min(segment) from frame").fetchone()[0]
-        if oldest is None or oldest == self._segments.current:
+    def _is_disk_low(self, fresh_bytes: int) -> bool:
+        if not self._limits.min_free_bytes:
             return False
-        with transaction(self._db) as db:
-            spans = db.execute(
-                "select camera_id, min(seq), max(seq), count(*) from frame where segment = ? group by camera_id",
-                (oldest,),
-            ).fetchall()
-            freed = _forget(db, "segment = ?", (oldest,))
-            for camera_id, first, last, frames in spans:
-                hole = Hole(camera_id, first, last, HoleReason.SPOOL_FULL, f"the spool holds {self._max_bytes} bytes")
-                _record(db, hole, frames)
-        self._freed(freed)
+        try:
+            system = os.statvfs(self._directory)
+        except OSError as error:
+            raise self._refused(error) from error
+        return system.f_bavail * system.f_frsize < self._limits.min_free_bytes + fresh_bytes
+
+    def _let_go_oldest(self, reason: HoleReason, detail: str) -> bool:
+        """Gives up what waits in the oldest segment and gives back its room; whether there was one with frames.
+
+        Raises CrowError(UNAVAILABLE) when the disk refuses; then nothing is given up.
+        """
+        oldest = next(iter(self._segments.values()), None)
+        if oldest is None or not oldest.spans:
+            return False
+        holes = [Hole(camera_id, *span, reason, detail) for camera_id, spans in oldest.spans.items() for span in spans]
+        try:
+            self._give_back_room(oldest)
+        except OSError as error:
+            raise self._refused(error) from error
+        given_up = [(oldest.epoch, hole) for hole in holes if self._accounts.give_up(oldest.epoch, hole)]
+        self._note_holes(given_up)
         return True
 
-    def _freed(self, lengths: list[int]) -> None:
-        self._bytes -= sum(lengths)
-        self._unlink_empty()
+    def _give_back_room(self, segment: Segment) -> None:
+        try:
+            if len(self._segments) == 1:
+                self._begin_segment()
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            # Not a byte is free for the segment that has to follow first: this one stays, without its pictures.
+            self._overwrite(segment, self._reader(segment).entries)
+            segment.spans = {}
+        else:
+            self._unlink(segment)
 
-    def _unlink_empty(self) -> None:
-        self._segments.keep_only(segment for (segment,) in self._db.execute(_SEGMENTS_IN_USE))
+    def _overwrite(self, segment: Segment, entries: Sequence[Entry]) -> None:
+        """Makes pictures unreadable, durably. Raises OSError."""
+        if not entries:
+            return
+        descriptor = os.open(segment_path(self._directory, segment.number), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for entry in entries:
+                overwrite(descriptor, entry.payload_offset, entry.header.payload_bytes)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _unlink_dead(self) -> None:
+        """Unlinks segments in which nothing waits, of each epoch from its oldest to the first one that is needed."""
+        needed: set[str] = set()
+        for segment in list(self._segments.values()):
+            if segment.epoch in needed or segment.is_live(self._accounts):
+                needed.add(segment.epoch)
+                continue
+            try:
+                if segment.number == next(reversed(self._segments)):
+                    if segment.end < self._segment_bytes or not segment.spans:
+                        break
+                    self._begin_segment()
+                self._unlink(segment)
+            except OSError as error:
+                self._troubled(error)
+                break
+
+    def _unlink(self, segment: Segment) -> None:
+        """Raises OSError."""
+        # What says that its frames may go has to outlive them. Where that fails, they count as let go after a crash.
+        if self._writer is not None:
+            try:
+                self._writer.sync()
+            except OSError as error:
+                self._abandon_segment()
+                self._troubled(error)
+        segment_path(self._directory, segment.number).unlink(missing_ok=True)
+        del self._segments[segment.number]
+        self._bytes -= segment.disk_bytes
+        if reader := self._readers.pop(segment.number, None):
+            reader.close()
+
+    # Reading
+
+    def _reader(self, segment: Segment) -> SegmentReader:
+        """Raises OSError."""
+        reader = self._readers.get(segment.number) or SegmentReader(self._directory, segment)
+        self._readers[segment.number] = reader
+        self._readers.move_to_end(segment.number)
+        if len(self._readers) > _OPEN_READERS:
+            self._readers.popitem(last=False)[1].close()
+        return reader
+
+    def _waiting_entries(self, epoch: str, after: Position) -> Iterator[tuple[Segment, Entry]]:
+        """The frames of an epoch that wait behind a position, in order of spooling. Raises CrowError(UNAVAILABLE)."""
+        for segment in list(self._segments.values()):
+            if segment.number < after.segment or segment.epoch != epoch or not segment.spans:
+                continue
+            try:
+                entries = self._reader(segment).entries
+            except OSError as error:
+                raise self._refused(error) from error
+            behind = after.offset if segment.number == after.segment else -1
+            for index in range(bisect_right(entries, behind, key=_offset), len(entries)):
+                header = entries[index].header.frame
+                if self._accounts.is_waiting(epoch, header.camera_id, header.seq) and segment.holds(
+                    header.camera_id, header.seq
+                ):
+                    yield segment, entries[index]
+
+    def _frame(self, segment: Segment, entry: Entry) -> Frame | None:
+        """The frame with its picture; None when it is damaged. Raises CrowError(UNAVAILABLE)."""
+        header, position = entry.header.frame, Position(segment.number, entry.offset)
+        payload, why = b"", "its checksum is wrong"
+        try:
+            payload = self._reader(segment).payload(entry)
+        except OSError as error:
+            attempts = self._unread[1] + 1 if self._unread[0] == position else 1
+            self._unread = (position, attempts)
+            if attempts < _READ_ATTEMPTS:
+                raise self._refused(error) from error
+            why = f"the disk does not read it: {error.strerror}"
+        if len(payload) == entry.header.payload_bytes and crc32(payload) == header.crc32:
+            try:
+                return replace(from_wire(header), payload=payload)
+            except CrowError as error:
+                why = error.message
+        known = {
+            "why": why,
+            "epoch": entry.header.epoch,
+            "camera_id": header.camera_id,
+            "seq": header.seq,
+            "capture_us": header.capture_time_us,
+            "crc32": header.crc32,
+        }
+        log.warning("a spooled frame is damaged", camera=header.camera_id, seq=header.seq, why=why)
+        self._quarantine.set_aside(segment.number, entry.payload_offset, payload, known)
+        self.give_up(entry.header.epoch, Hole(header.camera_id, header.seq, header.seq, HoleReason.CORRUPT, why))
+        return None
+
+    # Trouble
+
+    def _refused(self, error: OSError) -> CrowError:
+        said = f"{self._directory}: {error.strerror or error}"
+        if error.errno in _DISK_FULL:
+            return CrowError(Kind.EXHAUSTED, "spool_full", said)
+        return CrowError(Kind.UNAVAILABLE, "spool_unavailable", said)
+
+    def _troubled(self, error: OSError) -> None:
+        said = self._refused(error).message
+        if self.trouble != said:
+            log.error("spool cannot take notes; frames are delivered all the same", error=said)
+        self.trouble = said
 
 
-def _forget(db: sqlite3.Connection, where: str, values: tuple[str | int, ...]) -> list[int]:
-    """Deletes index rows and returns the bytes of each picture; `where` is a constant of this module."""
-    return [length for (length,) in db.execute(f"delete from frame where {where} returning length", values)]  # noqa: S608
+_NO_SEGMENT = Segment(0)
 
 
-def _record(db: sqlite3.Connection, hole: Hole, frames: int) -> None:
-    """Notes a hole, unless one lies there already, and counts its frames.
+def _shows(entry: Entry, camera_id: str, from_us: int, to_us: int) -> bool:
+    frame = entry.header.frame
+    return frame.camera_id == camera_id and from_us <= frame.capture_time_us < to_us
 
-    It joins one of its kind that ends where it begins: a long time without receiver must not fill the index with holes.
-    """
-    before = db.execute(
-        "select from_seq, to_seq, reason from hole "
-        "where camera_id = ? and from_seq <= ? order by from_seq desc limit 1",
-        (hole.camera_id, hole.from_seq),
-    ).fetchone()
-    if before is not None and before[1] >= hole.to_seq:
-        return
-    goes_on = before is not None and before[1:] == (hole.from_seq - 1, hole.reason)
-    place = (hole.camera_id, before[0] if goes_on else hole.from_seq, hole.to_seq, hole.reason, hole.detail)
-    db.execute(
-        "insert or replace into hole (camera_id, from_seq, to_seq, reason, detail) values (?, ?, ?, ?, ?)", place
-    )
-    if frames:
-        db.execute(
-            """insert into lost (camera_id, reason, frames, last_detail) values (?, ?, ?, ?)
-               on conflict do update set frames = frames + excluded.frames, last_detail = excluded.last_detail""",
-            (hole.camera_id, hole.reason, frames, hole.detail),
-        )
+
+def _seq(entry: Entry) -> int:
+    return entry.header.frame.seq
+
+
+def _offset(entry: Entry) -> int:
+    return entry.offset

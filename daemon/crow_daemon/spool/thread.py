@@ -18,7 +18,6 @@ from typing import TypeVar
 import structlog
 
 from crow_daemon.spool.spool import Spool
-from crow_shared.database import translated_errors
 from crow_shared.errors import CrowError
 from crow_shared.frame import Frame, TimeSource
 
@@ -55,12 +54,7 @@ class SpoolThread:
         """Runs `work` on the spool's thread. Raises CrowError when the disk refuses."""
         spool = self._spool
         assert spool is not None, "started"
-
-        def guarded() -> Result:
-            with translated_errors("the spool's index"):
-                return work(spool)
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, guarded)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, spool)
 
     def offer(self, frame: Frame) -> bool:
         """Takes a fresh frame from any thread; False when too many wait already, and after `finish`.

@@ -18,7 +18,8 @@ import structlog
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.settings import UplinkSettings
-from crow_daemon.spool.spool import CameraMark, Hole, HoleReason, SpooledFrame
+from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason
+from crow_daemon.spool.spool import START, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.protocol import (
     Announced,
@@ -67,12 +68,12 @@ class Uplink:
     def __init__(
         self,
         settings: UplinkSettings,
-        identity: Callable[[], Identity],
+        identity: Callable[[str], Identity],
         cameras: Callable[[], list[Announced]],
         spool: SpoolThread,
         paced: Callable[[Mapping[str, int]], None],
     ) -> None:
-        """`cameras` yields all registered ones.
+        """`identity` is asked for each epoch of the spool; `cameras` yields all registered ones.
 
         `paced` is told the sample intervals in ms that the receiver asks for now, by camera id: all of them, each time
         that one changes; none once the stream has ended.
@@ -119,8 +120,9 @@ class Uplink:
         """One connection, until it ends; returns the delay that the receiver asked for, in seconds."""
         self._reannounce.clear()
         self.state = "connecting"
-        hello_cameras = await self._hello_cameras()
-        protocol = SenderProtocol(self._identity(), hello_cameras)
+        epoch = (await self._spool.call(Spool.epochs))[0]
+        hello_cameras = await self._hello_cameras(epoch)
+        protocol = SenderProtocol(self._identity(epoch), hello_cameras)
         async with self._channel() as channel:
             call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
             try:
@@ -128,11 +130,11 @@ class Uplink:
                 welcome = await asyncio.wait_for(_read(call), WELCOME_TIMEOUT_S)
                 if welcome is None:
                     raise _translated(await call.code(), await call.details())
-                await self._apply(protocol.welcomed(welcome))
+                await self._apply(epoch, protocol.welcomed(welcome))
                 self.state, self.last_error, self.last_error_code = "connected", None, None
                 self._protocol = protocol
                 log.info("uplink connected", receiver=self._settings.receiver, cameras=len(hello_cameras))
-                return await self._transfer(call, protocol)
+                return await self._transfer(call, protocol, epoch)
             except grpc.aio.AioRpcError as error:
                 raise _translated(error.code(), error.details()) from None
             except (TimeoutError, asyncio.InvalidStateError):
@@ -141,12 +143,15 @@ class Uplink:
                 self._protocol = None
                 call.cancel()
 
-    async def _hello_cameras(self) -> list[HelloCamera]:
-        marks = {mark.camera_id: mark for mark in await self._spool.call(lambda spool: spool.marks())}
-        pending = await self._spool.call(lambda spool: spool.pending())
+    async def _hello_cameras(self, epoch: str) -> list[HelloCamera]:
+        marks = {mark.camera_id: mark for mark in await self._spool.call(lambda spool: spool.marks(epoch))}
         known = {camera.camera_id: camera for camera in self._cameras()}
-        # Cameras that were removed while frames of theirs still wait are announced too: their frames count.
-        known |= {name: Announced(name, name, 0, idle=True) for name in marks if name in pending and name not in known}
+        # Cameras that were removed while numbers of theirs are open are announced too: their frames count.
+        known |= {
+            name: Announced(name, name, 0, idle=True)
+            for name, mark in marks.items()
+            if mark.acked_seq < mark.last_seq and name not in known
+        }
         fresh = CameraMark("", 0, 0)
         return [
             HelloCamera(camera, mark.last_seq, mark.acked_seq)
@@ -167,10 +172,10 @@ class Uplink:
         credentials = grpc.ssl_channel_credentials(roots)
         return grpc.aio.secure_channel(self._settings.receiver, credentials, options=_CHANNEL_OPTIONS)
 
-    async def _transfer(self, call: Stream, protocol: SenderProtocol) -> float:
+    async def _transfer(self, call: Stream, protocol: SenderProtocol, epoch: str) -> float:
         moved = asyncio.Event()
-        reader = asyncio.create_task(self._receive(call, protocol, moved))
-        sender = asyncio.create_task(self._send(call, protocol, moved))
+        reader = asyncio.create_task(self._receive(call, protocol, epoch, moved))
+        sender = asyncio.create_task(self._send(call, protocol, epoch, moved))
         changed = asyncio.create_task(self._reannounce.wait())
         try:
             await asyncio.wait({reader, sender, changed}, return_when=asyncio.FIRST_COMPLETED)
@@ -180,7 +185,7 @@ class Uplink:
                 return reader.result()
             if sender.done():
                 sender.result()
-            log.info("cameras changed; connecting anew to announce them")
+            log.info("connecting anew: cameras changed, or the next epoch's turn has come")
             return 0.0
         finally:
             for task in (reader, sender, changed):
@@ -189,7 +194,7 @@ class Uplink:
             self._paces.clear()
             self._paced(self._paces)
 
-    async def _receive(self, call: Stream, protocol: SenderProtocol, moved: asyncio.Event) -> float:
+    async def _receive(self, call: Stream, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> float:
         drain_s: float | None = None
         while True:
             response = await _read(call)
@@ -199,23 +204,39 @@ class Uplink:
                 raise _translated(await call.code(), await call.details())
             events = protocol.received(response)
             drain_s = next((event.reconnect_after_s for event in events if isinstance(event, Draining)), drain_s)
-            await self._apply(events)
+            await self._apply(epoch, events)
             moved.set()
 
-    async def _send(self, call: Stream, protocol: SenderProtocol, moved: asyncio.Event) -> None:
-        position = 0
+    async def _send(self, call: Stream, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> None:
+        """Sends what waits in an epoch; returns when a sealed one is through."""
+        position = START
         while True:
             moved.clear()
             self._spool.stored.clear()
             room = min(READ_FRAMES, protocol.room)
-            frames = await self._spool.call(lambda spool: spool.read(position, room)) if room else []  # noqa: B023
+            frames = await self._spool.call(lambda spool: spool.read(epoch, position, room)) if room else []  # noqa: B023
             for spooled in frames:
-                await self._send_one(call, protocol, spooled)
+                await self._send_one(call, protocol, epoch, spooled)
                 position = spooled.position
             if not frames:
+                if room and await self._is_through(call, protocol, epoch):
+                    return
                 await _first(moved.wait(), self._spool.stored.wait())
 
-    async def _send_one(self, call: Stream, protocol: SenderProtocol, spooled: SpooledFrame) -> None:
+    async def _is_through(self, call: Stream, protocol: SenderProtocol, epoch: str) -> bool:
+        """Whether the receiver has passed all of a sealed epoch. Tells it of the holes behind the last frame."""
+        epochs = await self._spool.call(Spool.epochs)
+        if epoch not in epochs:
+            return True
+        for mark in await self._spool.call(lambda spool: spool.marks(epoch)) if epoch != epochs[-1] else []:
+            first = protocol.next_seq(mark.camera_id)
+            if first is not None and first <= mark.last_seq:
+                holes = await self._spool.call(lambda spool, m=mark: spool.holes(epoch, m.camera_id, 1, m.last_seq))  # type: ignore[misc]
+                for message in protocol.send_gaps(mark.camera_id, mark.last_seq, holes):
+                    await call.write(message)
+        return False
+
+    async def _send_one(self, call: Stream, protocol: SenderProtocol, epoch: str, spooled: SpooledFrame) -> None:
         frame = spooled.frame
         expected = protocol.next_seq(frame.camera_id)
         if expected is None:  # registered after the Hello: the reconnection that announces it is on its way
@@ -224,21 +245,21 @@ class Uplink:
             return
         holes: list[Hole] = []
         if frame.seq > expected:
-            holes = await self._spool.call(lambda spool: spool.holes(frame.camera_id, expected, frame.seq - 1))
+            holes = await self._spool.call(lambda spool: spool.holes(epoch, frame.camera_id, expected, frame.seq - 1))
         for message in protocol.send(frame, holes):
             await call.write(message)
 
-    async def _apply(self, events: list[Event]) -> None:
+    async def _apply(self, epoch: str, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Refused):
                 log.warning("receiver refused a frame", camera=event.camera_id, seq=event.seq, reason=event.reason)
                 hole = Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
-                await self._spool.call(lambda spool, h=hole: spool.give_up(h))  # type: ignore[misc]
+                await self._spool.call(lambda spool, h=hole: spool.give_up(epoch, h))  # type: ignore[misc]
             elif isinstance(event, PaceAsked):
                 self._pace(event)
         released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
         if released:
-            await self._spool.call(lambda spool: spool.release(released))
+            await self._spool.call(lambda spool: spool.release(epoch, released))
 
     def _pace(self, asked: PaceAsked) -> None:
         log.info("receiver asks for another pace", camera=asked.camera_id, interval_ms=asked.sample_interval_ms)

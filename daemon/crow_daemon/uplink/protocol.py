@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crow.cctv.v1 import ingest_pb2 as pb
-from crow_daemon.spool.spool import Hole, HoleReason
+from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, to_wire
 
@@ -24,6 +24,8 @@ _GAP_REASONS = {
     HoleReason.SPOOL_FULL: pb.GAP_REASON_SPOOL_FULL,
     HoleReason.CORRUPT: pb.GAP_REASON_SPOOL_CORRUPT,
     HoleReason.REFUSED: pb.GAP_REASON_REFUSED,
+    HoleReason.ERASED: pb.GAP_REASON_ERASED,
+    HoleReason.SPOOL_AGE: pb.GAP_REASON_SPOOL_AGE,
 }
 
 
@@ -177,21 +179,27 @@ class SenderProtocol:
         camera = self._cameras[frame.camera_id]
         if frame.seq <= camera.sent_seq:
             return []
-        messages: list[pb.StreamFramesRequest] = []
-        expected = camera.sent_seq + 1
-        for hole in holes:
-            first, last = max(hole.from_seq, expected), min(hole.to_seq, frame.seq - 1)
-            if first > last:
-                continue
-            if first > expected:
-                messages.append(_gap(frame.camera_id, expected, first - 1, pb.GAP_REASON_UNSPECIFIED))
-            messages.append(_gap(frame.camera_id, first, last, _GAP_REASONS[hole.reason]))
-            expected = last + 1
-        if expected < frame.seq:
-            messages.append(_gap(frame.camera_id, expected, frame.seq - 1, pb.GAP_REASON_UNSPECIFIED))
+        messages = self.send_gaps(frame.camera_id, frame.seq - 1, holes)
         messages.append(pb.StreamFramesRequest(frame=to_wire(frame)))
         camera.sent_seq = frame.seq
         camera.under_way.append(frame.seq)
+        return messages
+
+    def send_gaps(self, camera_id: str, through_seq: int, holes: Sequence[Hole]) -> list[pb.StreamFramesRequest]:
+        """The messages which say that no number from `next_seq` to `through_seq` will come; `holes` as for `send`."""
+        camera = self._cameras[camera_id]
+        messages: list[pb.StreamFramesRequest] = []
+        for hole in holes:
+            first, last = max(hole.from_seq, camera.sent_seq + 1), min(hole.to_seq, through_seq)
+            if first > last:
+                continue
+            if first > camera.sent_seq + 1:
+                messages.append(_gap(camera_id, camera.sent_seq + 1, first - 1, pb.GAP_REASON_UNSPECIFIED))
+            messages.append(_gap(camera_id, first, last, _GAP_REASONS[hole.reason]))
+            camera.sent_seq = last
+        if camera.sent_seq < through_seq:
+            messages.append(_gap(camera_id, camera.sent_seq + 1, through_seq, pb.GAP_REASON_UNSPECIFIED))
+            camera.sent_seq = through_seq
         return messages
 
     def received(self, response: pb.StreamFramesResponse) -> list[Event]:

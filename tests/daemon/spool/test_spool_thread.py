@@ -1,12 +1,12 @@
 """The hand-over of fresh frames into the spool."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import MAX_WAITING_FRAMES, SpoolThread
 from crow_shared.errors import CrowError, Kind
@@ -19,7 +19,7 @@ def frame(size: int = 100, source: TimeSource = TimeSource.ARRIVAL) -> Frame:
 
 @pytest.fixture
 async def thread(tmp_path: Path) -> AsyncIterator[SpoolThread]:
-    made = SpoolThread(lambda: Spool(tmp_path, max_bytes=1 << 20))
+    made = SpoolThread(lambda: Spool(tmp_path, SpoolLimits(1 << 20)))
     await made.start()
     yield made
     await made.close()
@@ -37,7 +37,7 @@ def trouble(thread: SpoolThread) -> str | None:
 async def test_what_was_offered_before_the_end_is_stored(thread: SpoolThread) -> None:
     assert all(thread.offer(frame()) for _ in range(100))
     await written(thread)
-    assert await thread.call(lambda spool: spool.pending()) == {"till": 100}
+    assert await thread.call(lambda spool: spool.waiting()) == {"till": 100}
 
 
 async def test_memory_stays_bounded_while_the_disk_is_slow(thread: SpoolThread) -> None:
@@ -50,7 +50,7 @@ async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_
     await thread.call(lambda spool: spool.append([frame(600_000)]))
     assert not thread.offer(frame(source=TimeSource.RECORDING))
     assert thread.offer(frame())
-    await thread.call(lambda spool: spool.release({"till": 1}))
+    await thread.call(lambda spool: spool.release(spool.epochs()[0], {"till": 1}))
     assert thread.offer(frame(source=TimeSource.RECORDING))
 
 
@@ -76,16 +76,7 @@ async def test_a_disk_that_refuses_costs_no_frame(thread: SpoolThread, monkeypat
     thread.finish()
     await asyncio.wait_for(writing, 10)
     assert trouble(thread) is None
-    assert await thread.call(lambda spool: spool.pending()) == {"till": 3}
-
-
-async def test_what_the_index_cannot_do_is_an_error_that_may_pass(thread: SpoolThread) -> None:
-    def refuse(_: Spool) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with pytest.raises(CrowError) as caught:
-        await thread.call(refuse)
-    assert caught.value.retryable
+    assert await thread.call(lambda spool: spool.waiting()) == {"till": 3}
 
 
 async def test_nothing_is_taken_after_the_end(thread: SpoolThread) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crow_daemon.settings import UplinkSettings
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
@@ -15,7 +16,7 @@ from crow_daemon.uplink.protocol import Identity
 
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[SpoolThread]:
-    thread = SpoolThread(lambda: Spool(tmp_path / "spool", 1 << 20))
+    thread = SpoolThread(lambda: Spool(tmp_path / "spool", SpoolLimits(1 << 20)))
     await thread.start()
     yield thread
     await thread.close()
@@ -25,7 +26,7 @@ async def test_a_ca_file_that_is_not_there_is_named_and_does_not_end_the_daemon(
     spool: SpoolThread, tmp_path: Path
 ) -> None:
     settings = UplinkSettings(receiver="127.0.0.1:1", tls=True, ca_file=str(tmp_path / "none.pem"))
-    uplink = Uplink(settings, lambda: Identity("acme", "shop", "box", "e", "1"), list, spool, lambda _: None)
+    uplink = Uplink(settings, lambda epoch: Identity("acme", "shop", "box", epoch, "1"), list, spool, lambda _: None)
     running = asyncio.create_task(uplink.run())
     async with asyncio.timeout(5):
         while uplink.last_error is None:
