@@ -27,6 +27,4 @@ def segments(directory: Path) -> list[Path]:
 
 
 def hole_numbers(spool: Spool, epoch: str, camera_id: str = "till") -> list[int]:
-    return [
-        seq for hole in spool.holes(epoch, camera_id, 1, 1 << 40) for seq in range(hole.from_seq, hole.to_seq + 1)
-    ]
+    return [seq for hole in spool.holes(epoch, camera_id, 1, 1 << 40) for seq in range(hole.from_seq, hole.to_seq + 1)]
