@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_daemon.spool.accounts import Hole, HoleReason
+from crow_daemon.uplink.link import LinkWindow
 from crow_daemon.uplink.protocol import Announced, HelloCamera, Identity, Released, SenderProtocol
 from crow_receiver.ingest.protocol import ReceiverProtocol
 from crow_shared.errors import CrowError, Kind
@@ -64,7 +65,7 @@ class Line(RuleBasedStateMachine):
     @rule()
     def connect(self) -> None:
         hello_cameras = [hello_camera(camera, self.last[camera], self.acked[camera]) for camera in CAMERAS]
-        self.sender = SenderProtocol(IDENTITY, hello_cameras)
+        self.sender = SenderProtocol(IDENTITY, hello_cameras, LinkWindow(), lambda: 0.0)
         self.receiver = ReceiverProtocol(WINDOW, WINDOW)
         self.up: deque[pb.StreamFramesRequest] = deque()
         self.down: deque[pb.StreamFramesResponse] = deque()
@@ -223,7 +224,7 @@ def test_more_than_the_window_is_refused() -> None:
 
 
 def test_numbers_that_nothing_explains_become_a_gap_without_reason() -> None:
-    sender = SenderProtocol(IDENTITY, [hello_camera("a", 5, 0)])
+    sender = SenderProtocol(IDENTITY, [hello_camera("a", 5, 0)], LinkWindow(), lambda: 0.0)
     sender.welcomed(ReceiverProtocol(WINDOW, WINDOW).welcome({"a": 0}))
     gap, sent = sender.send(frame("a", 5), [Hole("a", 2, 3, HoleReason.CORRUPT, "")])[:1], sender
     assert sent.next_seq("a") == 6
@@ -232,6 +233,6 @@ def test_numbers_that_nothing_explains_become_a_gap_without_reason() -> None:
 
 
 def test_a_receiver_that_remembers_less_does_not_move_the_daemon_back() -> None:
-    sender = SenderProtocol(IDENTITY, [hello_camera("a", 9, 7)])
+    sender = SenderProtocol(IDENTITY, [hello_camera("a", 9, 7)], LinkWindow(), lambda: 0.0)
     assert sender.welcomed(ReceiverProtocol(WINDOW, WINDOW).welcome({"a": 3})) == []
     assert sender.next_seq("a") == 8

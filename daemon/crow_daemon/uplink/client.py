@@ -8,19 +8,19 @@ Invariants
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
-from typing import TypeAlias
 
 import grpc
 import structlog
 
-from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.settings import UplinkSettings
 from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason
 from crow_daemon.spool.spool import START, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
+from crow_daemon.uplink.connection import Call, Dialer, read, translated
+from crow_daemon.uplink.link import LinkWindow
 from crow_daemon.uplink.protocol import (
     Announced,
     Draining,
@@ -33,7 +33,6 @@ from crow_daemon.uplink.protocol import (
     SenderProtocol,
 )
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger()
 
@@ -41,25 +40,6 @@ READ_FRAMES = 16
 WELCOME_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
-
-# A busy link notices a cut in about 5 s with these, an idle one in about 12 s; without them it took over a minute.
-_CHANNEL_OPTIONS = [
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-]
-
-_KINDS = {
-    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED: Kind.UNAUTHENTICATED,
-    grpc.StatusCode.ALREADY_EXISTS: Kind.CONFLICT,
-    grpc.StatusCode.FAILED_PRECONDITION: Kind.UNSUPPORTED,
-    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
-}
-
-Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.StreamFramesRequest, pb.StreamFramesResponse]"
 
 
 class Uplink:
@@ -79,6 +59,7 @@ class Uplink:
         that one changes; none once the stream has ended.
         """
         self._settings = settings
+        self._dialer = Dialer(settings)
         self._identity = identity
         self._cameras = cameras
         self._spool = spool
@@ -122,21 +103,21 @@ class Uplink:
         self.state = "connecting"
         epoch = (await self._spool.call(Spool.epochs))[0]
         hello_cameras = await self._hello_cameras(epoch)
-        protocol = SenderProtocol(self._identity(epoch), hello_cameras)
-        async with self._channel() as channel:
+        protocol = SenderProtocol(self._identity(epoch), hello_cameras, LinkWindow(), time.monotonic)
+        async with self._dialer.channel() as channel:
             call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
             try:
                 await call.write(protocol.hello())
-                welcome = await asyncio.wait_for(_read(call), WELCOME_TIMEOUT_S)
+                welcome = await asyncio.wait_for(read(call), WELCOME_TIMEOUT_S)
                 if welcome is None:
-                    raise _translated(await call.code(), await call.details())
+                    raise translated(await call.code(), await call.details())
                 await self._apply(epoch, protocol.welcomed(welcome))
                 self.state, self.last_error, self.last_error_code = "connected", None, None
                 self._protocol = protocol
                 log.info("uplink connected", receiver=self._settings.receiver, cameras=len(hello_cameras))
                 return await self._transfer(call, protocol, epoch)
             except grpc.aio.AioRpcError as error:
-                raise _translated(error.code(), error.details()) from None
+                raise translated(error.code(), error.details()) from None
             except (TimeoutError, asyncio.InvalidStateError):
                 raise CrowError(Kind.TIMEOUT, "receiver_silent", "the receiver did not answer in time") from None
             finally:
@@ -159,27 +140,14 @@ class Uplink:
             for mark in (marks.get(name, fresh),)
         ]
 
-    def _channel(self) -> grpc.aio.Channel:
-        if not self._settings.tls:
-            return grpc.aio.insecure_channel(self._settings.receiver, options=_CHANNEL_OPTIONS)
-        ca_file = self._settings.ca_file
-        try:
-            roots = Path(ca_file).read_bytes() if ca_file else None
-        except OSError as error:
-            raise CrowError(
-                Kind.UNAVAILABLE, "ca_unreadable", f"cannot read uplink.ca_file {ca_file}: {error.strerror}"
-            ) from None
-        credentials = grpc.ssl_channel_credentials(roots)
-        return grpc.aio.secure_channel(self._settings.receiver, credentials, options=_CHANNEL_OPTIONS)
-
-    async def _transfer(self, call: Stream, protocol: SenderProtocol, epoch: str) -> float:
+    async def _transfer(self, call: Call, protocol: SenderProtocol, epoch: str) -> float:
         moved = asyncio.Event()
         reader = asyncio.create_task(self._receive(call, protocol, epoch, moved))
         sender = asyncio.create_task(self._send(call, protocol, epoch, moved))
         changed = asyncio.create_task(self._reannounce.wait())
         try:
             await asyncio.wait({reader, sender, changed}, return_when=asyncio.FIRST_COMPLETED)
-            if sender.done() and not reader.done() and isinstance(sender.exception(), asyncio.InvalidStateError):
+            if sender.done() and not reader.done():
                 await asyncio.wait({reader}, timeout=1)  # the stream has ended; only the reader learns why
             if reader.done():
                 return reader.result()
@@ -194,20 +162,20 @@ class Uplink:
             self._paces.clear()
             self._paced(self._paces)
 
-    async def _receive(self, call: Stream, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> float:
+    async def _receive(self, call: Call, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> float:
         drain_s: float | None = None
         while True:
-            response = await _read(call)
+            response = await read(call)
             if response is None:
                 if drain_s is not None:
                     return drain_s
-                raise _translated(await call.code(), await call.details())
+                raise translated(await call.code(), await call.details())
             events = protocol.received(response)
             drain_s = next((event.reconnect_after_s for event in events if isinstance(event, Draining)), drain_s)
             await self._apply(epoch, events)
             moved.set()
 
-    async def _send(self, call: Stream, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> None:
+    async def _send(self, call: Call, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> None:
         """Sends what waits in an epoch; returns when a sealed one is through."""
         position = START
         while True:
@@ -223,7 +191,7 @@ class Uplink:
                     return
                 await _first(moved.wait(), self._spool.stored.wait())
 
-    async def _is_through(self, call: Stream, protocol: SenderProtocol, epoch: str) -> bool:
+    async def _is_through(self, call: Call, protocol: SenderProtocol, epoch: str) -> bool:
         """Whether the receiver has passed all of a sealed epoch. Tells it of the holes behind the last frame."""
         epochs = await self._spool.call(Spool.epochs)
         if epoch not in epochs:
@@ -236,7 +204,7 @@ class Uplink:
                     await call.write(message)
         return False
 
-    async def _send_one(self, call: Stream, protocol: SenderProtocol, epoch: str, spooled: SpooledFrame) -> None:
+    async def _send_one(self, call: Call, protocol: SenderProtocol, epoch: str, spooled: SpooledFrame) -> None:
         frame = spooled.frame
         expected = protocol.next_seq(frame.camera_id)
         if expected is None:  # registered after the Hello: the reconnection that announces it is on its way
@@ -269,12 +237,6 @@ class Uplink:
         self._paced(self._paces)
 
 
-async def _read(call: Stream) -> pb.StreamFramesResponse | None:
-    """The next message, or None at the end of the stream."""
-    response = await call.read()
-    return response if isinstance(response, pb.StreamFramesResponse) else None
-
-
 async def _first(*waits: Coroutine[object, object, object]) -> None:
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
@@ -283,8 +245,3 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _translated(code: grpc.StatusCode, details: str | None) -> CrowError:
-    kind = _KINDS.get(code, Kind.UNAVAILABLE)
-    return CrowError(kind, f"receiver_{code.name.lower()}", details or f"the receiver ended the stream ({code.name})")

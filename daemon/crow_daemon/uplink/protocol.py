@@ -2,7 +2,7 @@
 
 Invariants
 1. Per camera, what is sent rises by one from the resume point: each number once, as a frame or inside a gap.
-2. At most `window` frames are sent and not yet acknowledged.
+2. At most the receiver's window is sent and not yet acknowledged, and at most what the link carries.
 3. A camera's acknowledged number never falls: an older one from a receiver that lost state is ignored.
 4. A receiver that has more than the spool ever gave out knows another spool's frames under these numbers: nothing is
    sent, and nothing is taken as delivered.
@@ -10,11 +10,12 @@ Invariants
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_daemon.spool.accounts import Hole, HoleReason
+from crow_daemon.uplink.link import LinkWindow
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, to_wire
 
@@ -98,14 +99,19 @@ Event = Released | Refused | Draining | PaceAsked
 class _Camera:
     sent_seq: int
     acked_seq: int
-    under_way: deque[int] = field(default_factory=deque)
+    under_way: deque[tuple[int, float]] = field(default_factory=deque)  # (seq, when it was sent)
 
 
 class SenderProtocol:
     """One connection's worth of protocol state; a new connection begins with a new one."""
 
-    def __init__(self, identity: Identity, cameras: Iterable[HelloCamera]) -> None:
+    def __init__(
+        self, identity: Identity, cameras: Iterable[HelloCamera], link: LinkWindow, now_s: Callable[[], float]
+    ) -> None:
+        """`link` is shared by the streams of one connection; `now_s` is a monotonic clock."""
         self._identity = identity
+        self._link = link
+        self._now_s = now_s
         self._hello_cameras = tuple(cameras)
         self._cameras = {camera.announced.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
         self._window = 0
@@ -163,7 +169,13 @@ class SenderProtocol:
         """How many more frames may be sent now."""
         if self._draining:
             return 0
-        return max(0, self._window - sum(len(camera.under_way) for camera in self._cameras.values()))
+        return min(self._link.room, max(0, self._window - self._under_way()))
+
+    def ended(self) -> None:
+        """The stream is over: what is under way on it takes no room on the link any more."""
+        self._link.given_up(self._under_way())
+        for camera in self._cameras.values():
+            camera.under_way.clear()
 
     def next_seq(self, camera_id: str) -> int | None:
         """The number that this camera's next message has to begin with; None for a camera that was not announced."""
@@ -182,7 +194,8 @@ class SenderProtocol:
         messages = self.send_gaps(frame.camera_id, frame.seq - 1, holes)
         messages.append(pb.StreamFramesRequest(frame=to_wire(frame)))
         camera.sent_seq = frame.seq
-        camera.under_way.append(frame.seq)
+        camera.under_way.append((frame.seq, self._now_s()))
+        self._link.sent()
         return messages
 
     def send_gaps(self, camera_id: str, through_seq: int, holes: Sequence[Hole]) -> list[pb.StreamFramesRequest]:
@@ -220,15 +233,20 @@ class SenderProtocol:
             case other:
                 raise CrowError(Kind.INVALID, "protocol_error", f"the receiver sent {other} out of turn")
 
+    def _under_way(self) -> int:
+        return sum(len(camera.under_way) for camera in self._cameras.values())
+
     def _advance(self, positions: Iterable[pb.CameraPosition]) -> list[Event]:
         events: list[Event] = []
+        now_s = self._now_s()
         for position in positions:
             camera = self._cameras.get(position.camera_id)
             if camera is None or position.durable_seq <= camera.acked_seq:
                 continue
             camera.acked_seq = position.durable_seq
-            while camera.under_way and camera.under_way[0] <= position.durable_seq:
-                camera.under_way.popleft()
+            while camera.under_way and camera.under_way[0][0] <= position.durable_seq:
+                _, sent_s = camera.under_way.popleft()
+                self._link.acknowledged(sent_s, now_s)
             events.append(Released(position.camera_id, position.durable_seq))
         return events
 
