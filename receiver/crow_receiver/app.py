@@ -54,6 +54,7 @@ _SERVER_OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.ping_timeout_ms", 7_000),
     ("grpc.so_reuseport", 0),  # a second receiver on the same port is an error, not a silent half of the daemons
 ]
 

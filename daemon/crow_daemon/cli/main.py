@@ -98,7 +98,8 @@ def _print_status(current: "dict[str, object]") -> None:
     assert isinstance(uplink, dict)
     assert isinstance(spool, dict)
     error = f" ({uplink['last_error']})" if uplink["last_error"] else ""
-    click.echo(f"uplink to {uplink['receiver']}: {uplink['state']}{error}")
+    closed = " (the receiver takes no frames for now)" if uplink["window_frames"] == 0 else ""
+    click.echo(f"uplink to {uplink['receiver']}: {uplink['state']}{error}{closed}")
     trouble = f"; TROUBLE: {spool['trouble']}" if spool["trouble"] else ""
     click.echo(f"spool: {spool['waiting']} frames wait, {spool['bytes'] / 1e6:.1f} MB{trouble}")
     cameras = current["cameras"]
@@ -107,12 +108,14 @@ def _print_status(current: "dict[str, object]") -> None:
         counts = camera_status["counters"]
         places = camera_status["spool"]
         reason = f" — {camera_status['last_error']}" if camera_status["last_error"] else ""
+        asked_ms = camera_status["asked_interval_ms"]
+        pace = f"; the receiver asks for one sample in {asked_ms / 1000:g} s" if asked_ms else ""
         click.echo(
             f"  {camera_status['camera_id']:<20} {camera_status['state']:<12} expected {counts['expected']}, "
             f"sampled {counts['sampled']}, missed {_total(counts['missed'])}, "
             f"gated {_total(counts['gated'])}, dropped {_total(counts['dropped'])}; "
             f"spool: acknowledged {places['acknowledged']}, waiting {places['waiting']}, "
-            f"lost {_total(places['lost'])}{reason}"
+            f"lost {_total(places['lost'])}{pace}{reason}"
         )
 
 

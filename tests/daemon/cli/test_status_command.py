@@ -18,6 +18,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "camera_id": "till",
         "state": "live",
         "last_error": None,
+        "asked_interval_ms": 0,
         "counters": {
             "expected": 20,
             "sampled": 13,
@@ -33,7 +34,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "version": "1",
         "site_id": "shop",
         "daemon_id": "box",
-        "uplink": {"receiver": "here:1", "state": "connected", "last_error": None},
+        "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8},
         "spool": {"waiting": 0, "bytes": 0, "max_bytes": 1, "trouble": None},
         "cameras": [till],
     }
@@ -56,6 +57,16 @@ def test_what_became_of_every_sample_is_in_the_line_of_its_camera(state_dir: Pat
     assert result.exit_code == 0
     counted = "expected 20, sampled 13, missed 7, gated 2, dropped 1; spool: acknowledged 8, waiting 0, lost 2"
     assert result.stdout.splitlines()[-1].endswith(counted)
+
+
+def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_asks_for(state_dir: Path) -> None:
+    whole = _status()
+    whole["uplink"]["window_frames"] = 0
+    whole["cameras"][0]["asked_interval_ms"] = 2500
+    status.write(state_dir, whole)
+    uplink, _, camera = _run().stdout.splitlines()[-3:]
+    assert uplink == "uplink to here:1: connected (the receiver takes no frames for now)"
+    assert camera.endswith("; the receiver asks for one sample in 2.5 s")
 
 
 def test_a_daemon_that_has_stopped_has_exit_code_1_and_its_last_word_is_shown(state_dir: Path) -> None:
