@@ -9,7 +9,7 @@ from receiver_parts import until
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.spool.spool import Spool
+from crow_daemon.spool.spool import Position, Spool, SpooledFrame
 
 ACKNOWLEDGED = 40
 
@@ -42,11 +42,11 @@ async def test_a_receiver_that_stops_acknowledging_costs_the_memory_of_one_windo
     read = 0
     whole_read = Spool.read
 
-    def counted(spool: Spool, *arguments: int) -> list[object]:
+    def counted(spool: Spool, epoch: str, after: Position, limit: int) -> list[SpooledFrame]:
         nonlocal read
-        frames = whole_read(spool, *arguments)
+        frames = whole_read(spool, epoch, after, limit)
         read += len(frames)
-        return list(frames)
+        return frames
 
     spool = await daemon.spool.call(lambda spool: spool)
     spool.read = counted.__get__(spool)  # type: ignore[method-assign]
@@ -57,6 +57,6 @@ async def test_a_receiver_that_stops_acknowledging_costs_the_memory_of_one_windo
         daemon.offer("till", second)
         await until(lambda: not daemon.spool.waiting)
     assert (read, service.frames) == (ACKNOWLEDGED + WINDOW, ACKNOWLEDGED + WINDOW)
-    assert await daemon.spool.call(lambda spool: spool.pending()) == {"till": 250 - ACKNOWLEDGED}
+    assert await daemon.spool.call(lambda spool: spool.waiting()) == {"till": 250 - ACKNOWLEDGED}
     await daemon.stop()
     await server.stop(0)
