@@ -18,11 +18,12 @@ import structlog
 import uvicorn
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from crow.cctv.v1 import ingest_pb2, ingest_pb2_grpc
 from crow_receiver.ingest.grpc_service import IngestService
 from crow_receiver.ingest.intake import Intake
+from crow_receiver.ingest.room import DiskRoom
 from crow_receiver.ingest.uploads import Uploads
 from crow_receiver.metrics import Metrics
 from crow_receiver.queue.dispatch import Dispatcher
@@ -90,9 +91,13 @@ class Receiver:
             wake_analysis=frames_waiting.set,
         )
         self._scheduler = AnalysisScheduler(self._store, self._vision, self._directory, clock, frames_waiting)
-        intake = Intake(self._store, self._directory, clock, int(settings.session.gap_s * 1_000_000))
+        self._room = DiskRoom(settings.state_path, settings.retention.min_free_bytes)
+        Gauge("crow_receiver_free_bytes", "Free space of the state's file system", registry=registry).set_function(
+            self._room.free_bytes
+        )
+        intake = Intake(self._store, self._directory, clock, int(settings.session.gap_s * 1_000_000), self._room)
         self._ingest = IngestService(self._store, intake, clock, settings.grpc.window_frames)
-        self._retention = Retention(self._store, clock, settings.retention.pictures_h)
+        self._retention = Retention(self._store, clock, settings.retention.pictures_h, settings.retention.records_h)
         self._metrics = Metrics(registry, self._store, clock, self._ingest, self._directory, self._vision)
         internal_key = settings.gateway.internal_key.get_secret_value() or None
         if internal_key is None:
@@ -113,7 +118,7 @@ class Receiver:
         """What keeps the receiver from its work, in plain words."""
         starting = None if self._ready else "starting or stopping"
         disk = f"the disk refuses: {self._store.trouble}" if self._store.trouble else None
-        return [obstacle for obstacle in (starting, disk) if obstacle]
+        return [obstacle for obstacle in (starting, disk, self._room.shortage()) if obstacle]
 
     async def run(self) -> bool:
         """Runs until a signal or a failed part asks for the end; whether all went well.

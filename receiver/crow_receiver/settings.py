@@ -72,9 +72,17 @@ class BatchSettings(Section):
 
 
 class RetentionSettings(Section):
-    """How long pictures are kept."""
+    """How long pictures and records are kept, and when to stop taking more."""
 
-    pictures_h: float = Field(default=72, ge=0, le=8760, description="hours; a picture not yet analysed is kept")
+    pictures_h: float = Field(
+        default=72, ge=0, le=8760, description="hours; 0: gone as soon as analysed; a camera may have its own"
+    )
+    records_h: float = Field(
+        default=168, ge=1, le=8760, description="hours after a session closed; at least as long as its pictures"
+    )
+    min_free_bytes: int = Field(
+        default=256 << 20, ge=0, description="with less left on the disk, daemons have to keep their frames"
+    )
 
 
 class ReceiverSettings(Section):

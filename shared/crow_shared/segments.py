@@ -1,11 +1,13 @@
 """Pictures on disk: append-only segment files, pointed at by rows of an index that its owner keeps in SQLite.
 
-1. Bytes are appended, never changed. A pointer is (segment, offset, length, CRC-32).
+1. Bytes are appended, and changed by `erase` alone, which makes them zeros. A pointer is (segment, offset, length,
+   CRC-32).
 2. `sync` makes everything appended so far durable, the file's directory entry included. Only then may the owner commit
    rows that point there. Bytes that no committed row points at are garbage: after a crash nothing has to be parsed.
 3. After opening, the first append starts a fresh segment under a number that no file has, so that a half-written tail
    is never appended to.
-4. Space is given back by unlinking whole segments that the owner no longer points at.
+4. Space is given back by unlinking whole segments that the owner no longer points at. `erase` takes single pictures out
+   of a segment that others still lie in; the owner may say that they are gone after it has returned.
 5. One process at a time has the directory: a second one would unlink what the first has just written and not yet
    pointed at. The lock is the kernel's and ends with the process.
 
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from crow_shared.disk import locked_directory
+from crow_shared.disk import locked_directory, overwrite
 from crow_shared.errors import CrowError, Kind
 
 SEGMENT_BYTES = 32 << 20
@@ -109,6 +111,32 @@ class SegmentStore:
             place = f"{self._path(pointer.segment)} at {pointer.offset}, {pointer.length} bytes"
             raise CrowError(Kind.CORRUPT, "picture_corrupt", f"{place}: missing or damaged")
         return payload
+
+    def erase(self, pointers: Iterable[Pointer]) -> None:
+        """Makes the bytes at these pointers zeros, durably; a segment that is gone has none.
+
+        Raises CrowError(UNAVAILABLE) when the disk refuses; then any of them may still be there.
+        """
+        by_segment: dict[int, list[Pointer]] = {}
+        for pointer in pointers:
+            by_segment.setdefault(pointer.segment, []).append(pointer)
+        try:
+            for segment, places in by_segment.items():
+                self._erase_in(segment, places)
+        except OSError as error:
+            raise _unavailable(self._directory, error) from error
+
+    def _erase_in(self, segment: int, places: Iterable[Pointer]) -> None:
+        try:
+            descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            for place in places:
+                overwrite(descriptor, place.offset, place.length)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def keep_only(self, segments: Iterable[int]) -> int:
         """Unlinks all other segments, but never the one being written; returns how many went.

@@ -11,7 +11,7 @@ from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, p
 
 from crow_receiver.ingest.intake import Intake, checked_frame
 from crow_receiver.store import cameras, frames, sessions
-from crow_receiver.store.frames import analysis_backlog, forget_pictures, next_frames, unlink_forgotten
+from crow_receiver.store.frames import analysis_backlog, next_frames
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
 
@@ -160,21 +160,6 @@ async def test_a_frame_that_comes_a_minute_after_its_capture_is_late(store: Stor
     await intake.stream_frame(camera, "sealed", frame_at(capture_us, 1), late=True)
     rows = await store.read(lambda db: db.execute("select epoch, late from frame").fetchall())
     assert dict(rows) == {"epoch": late, "rest": late, "sealed": 1}
-
-
-async def test_old_pictures_go_when_they_are_analysed_and_not_before(store: Store) -> None:
-    camera = await known_camera(store)
-    await put(store, camera, 1, HOUR_US)
-    (frame,) = await store.read(lambda db: next_frames(db, HOUR_US))
-    await store.write(lambda tx: tx.pictures.close())  # the segment is no longer written
-    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US + 1)) == 0
-    await store.write(lambda tx: tx.db.execute("update frame set state = 'failed'").rowcount)
-    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US)) == 0
-    assert await store.write(lambda tx: forget_pictures(tx, HOUR_US + 1)) == 1
-    assert await store.write(unlink_forgotten) == 1
-    with pytest.raises(CrowError) as caught:
-        await store.read_picture(frame.picture)
-    assert caught.value.kind is Kind.CORRUPT
 
 
 async def test_what_was_stored_is_there_after_a_restart(store: Store, tmp_path: Path) -> None:

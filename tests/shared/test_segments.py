@@ -135,3 +135,31 @@ def test_a_directory_has_one_writer_at_a_time(tmp_path: Path) -> None:
     assert caught.value.kind is Kind.CONFLICT
     first.close()
     SegmentStore(tmp_path).close()
+
+
+def test_what_was_erased_is_zeros_and_its_neighbours_stay(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path)
+    payloads = [bytes([65 + index]) * 10_000 for index in range(3)]
+    pointers = [store.append(payload) for payload in payloads]
+    store.sync()
+    store.erase([pointers[1], pointers[1]])
+    (path,) = tmp_path.glob("*.seg")
+    assert path.read_bytes() == payloads[0] + bytes(10_000) + payloads[2]
+    assert store.read(store.append(b"more")) == b"more"
+    with pytest.raises(CrowError) as caught:
+        store.read(pointers[1])
+    assert caught.value.kind is Kind.CORRUPT
+    store.keep_only([])
+    store.close()
+    path.unlink()
+    store.erase(pointers)  # nothing is left to erase
+
+
+def test_bytes_that_could_not_be_erased_are_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SegmentStore(tmp_path)
+    pointer = store.append(b"x" * 10_000)
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(CrowError) as caught:
+        store.erase([pointer])
+    assert caught.value.kind is Kind.UNAVAILABLE
+    store.close()

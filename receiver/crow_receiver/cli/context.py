@@ -1,5 +1,8 @@
 """What the commands share."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -7,6 +10,7 @@ from crow_receiver import settings
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.settings import ReceiverSettings
 from crow_shared.clock import SystemClock
+from crow_shared.database import connect, translated_errors
 from crow_shared.errors import CrowError, Kind
 
 
@@ -26,10 +30,20 @@ class Context:
 
         Looking must not make them: they would belong to whoever looked, and not to the receiver's user.
         """
-        path = self.settings.state_path / "queue.db"
+        return EmbeddedQueue(self._existing("queue.db"), SystemClock())
+
+    @contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """The receiver's database, which may be running. Raises CrowError as `queue` does."""
+        path = self._existing("receiver.db")
+        with translated_errors("receiver.db"), closing(connect(path)) as db:
+            yield db
+
+    def _existing(self, name: str) -> Path:
+        path = self.settings.state_path / name
         if not path.exists():
             raise CrowError(Kind.UNAVAILABLE, "no_state", f"no receiver has run in {self.settings.state_path} yet")
-        return EmbeddedQueue(path, SystemClock())
+        return path
 
     @property
     def models_dir(self) -> Path:

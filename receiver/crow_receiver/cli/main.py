@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from crow_receiver.cli.audit import audit
+from crow_receiver.cli.camera import camera
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.queue import queue
 from crow_receiver.cli.status import status
@@ -31,6 +32,7 @@ main.add_command(queue)
 main.add_command(model)
 main.add_command(status)
 main.add_command(audit)
+main.add_command(camera)
 
 
 @main.command()

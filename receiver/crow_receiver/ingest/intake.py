@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from crow_receiver.ingest.picture import inspect_jpeg
+from crow_receiver.ingest.room import DiskRoom
 from crow_receiver.store import cameras, frames
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.frames import StoredFrame
@@ -54,8 +55,12 @@ def _is_late(frame: Frame, now_us: int) -> bool:
 class Intake:
     """Stores frames and tells their sessions."""
 
-    def __init__(self, store: Store, sessions: Sessions, clock: Clock, gap_us: int) -> None:
+    def __init__(
+        self, store: Store, sessions: Sessions, clock: Clock, gap_us: int, room: DiskRoom | None = None
+    ) -> None:
+        """Without `room` frames are taken for as long as the disk does."""
         self._store = store
+        self._room = room
         self._sessions = sessions
         self._clock = clock
         self.gap_us = gap_us
@@ -63,8 +68,9 @@ class Intake:
     async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame, *, late: bool) -> StoredFrame:
         """Stores a checked frame of a daemon's stream and advances the stream, in one transaction.
 
-        `late`: it comes from a backlog, whatever its age.
+        `late`: it comes from a backlog, whatever its age. Raises CrowError(UNAVAILABLE) when the disk has no room.
         """
+        self._require_room()
         now_us = self._clock.now_us()
         late = late or _is_late(frame, now_us)
 
@@ -74,7 +80,8 @@ class Intake:
         return self._told(camera, await self._store.write(work))
 
     async def single_frame(self, camera: CameraRow, epoch: str, frame: Frame) -> StoredFrame:
-        """Checks and stores a frame that came by itself. Raises CrowError as `checked_frame` does."""
+        """Checks and stores a frame that came by itself. Raises CrowError as `checked_frame` and `stream_frame` do."""
+        self._require_room()
         now_us = self._clock.now_us()
         checked = checked_frame(frame, now_us)
 
@@ -93,6 +100,10 @@ class Intake:
             cameras.pass_over(tx.db, camera.id, epoch, from_seq, to_seq, reason, detail, now_us)
 
         await self._store.write(work)
+
+    def _require_room(self) -> None:
+        if self._room is not None:
+            self._room.require()
 
     def _told(self, camera: CameraRow, stored: StoredFrame) -> StoredFrame:
         if not stored.duplicate:

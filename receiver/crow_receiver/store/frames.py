@@ -124,41 +124,6 @@ def advance_past(
     return stored
 
 
-def forget_pictures(tx: Transaction, received_before_us: int) -> int:
-    """Forgets where old pictures lie and returns how many segments that concerns; `unlink_forgotten` deletes them.
-
-    Whole segments go, once every frame in them is older and none still waits for its analysis.
-    """
-    forgotten, segment = 0, -1
-    while True:
-        # Segments are filled one after the other, so the first that is too young ends the search.
-        (segment,) = tx.db.execute("select min(segment) from frame where segment > ?", (segment,)).fetchone()
-        if segment is None:
-            return forgotten
-        newest_us, waiting = tx.db.execute(
-            "select max(received_us), sum(state = 'pending') from frame where segment = ?", (segment,)
-        ).fetchone()
-        if newest_us >= received_before_us or segment == tx.pictures.current:
-            return forgotten
-        if not waiting:
-            tx.db.execute("update frame set segment = null where segment = ?", (segment,))
-            forgotten += 1
-
-
-# From one segment to the next by the index: `select distinct` would look at every frame that there is.
-_SEGMENTS_IN_USE = """
-    with recursive used (segment) as (
-        select min(segment) from frame where segment is not null
-        union all select (select min(segment) from frame where segment > used.segment) from used
-            where used.segment is not null)
-    select segment from used where segment is not null"""
-
-
-def unlink_forgotten(tx: Transaction) -> int:
-    """Deletes the segment files that no row points at, and returns how many. Only after the forgetting is committed."""
-    return tx.pictures.keep_only(segment for (segment,) in tx.db.execute(_SEGMENTS_IN_USE))
-
-
 @dataclass(frozen=True, slots=True)
 class BacklogRow:
     """What waits for analysis of one camera, the late frames apart; `oldest_us` are arrivals, None when none waits."""

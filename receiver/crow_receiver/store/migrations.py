@@ -66,6 +66,7 @@ _M001 = (
     ) strict, without rowid""",
     "create index session_of_hour on session (camera, hour_us)",
     "create index session_open on session (state) where state = 'open'",
+    "create index session_closed on session (camera, closed_us) where state <> 'open'",
     """create table frame (
         id integer primary key,
         camera integer not null references camera (id),
@@ -95,9 +96,10 @@ _M001 = (
     "create index frame_pending_of_session on frame (session_id, capture_us) where state = 'pending'",
     "create index frame_failed on frame (camera) where state = 'failed'",
     "create index frame_segment on frame (segment) where segment is not null",
+    "create index frame_picture on frame (camera, received_us) where segment is not null and state <> 'pending'",
     """create table analysis (
         frame integer primary key references frame (id),
-        session_id text not null references session (id),
+        session_id text not null,              -- the frame's; no reference, whose check would read all analyses
         body text not null,                    -- JSON of vision.schema.Analysis
         analysed_us integer not null,
         batch_index integer                    -- null until it went into a batch

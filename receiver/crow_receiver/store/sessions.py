@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from crow_receiver.store.cameras import CameraRow, by_id
+from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 
 HOUR_US = 3_600_000_000
@@ -32,13 +33,21 @@ class SessionRow:
 
 
 def session_for(db: sqlite3.Connection, camera: CameraRow, capture_us: int, gap_us: int) -> str | None:
-    """The session that a frame of this capture time belongs to, or None when it begins a new one."""
+    """The session that a frame of this capture time belongs to, or None when it begins a new one.
+
+    Raises CrowError(UNAVAILABLE) while retention takes that session away.
+    """
     row = db.execute(
-        """select id, max(0, first_capture_us - ?1, ?1 - last_capture_us) as away_us from session
+        """select id, max(0, first_capture_us - ?1, ?1 - last_capture_us) as away_us, state from session
            where camera = ?2 and hour_us = ?3 order by away_us, first_capture_us limit 1""",
         (capture_us, camera.id, capture_us // HOUR_US * HOUR_US),
     ).fetchone()
-    return row[0] if row is not None and row[1] <= gap_us else None
+    if row is None or row[1] > gap_us:
+        return None
+    session_id, _, state = row
+    if state == "expiring":
+        raise CrowError(Kind.UNAVAILABLE, "session_expiring", f"session {session_id} is being deleted: try again")
+    return str(session_id)
 
 
 def open_session(db: sqlite3.Connection, camera: CameraRow, first_capture_us: int, now_us: int) -> str:
