@@ -22,10 +22,12 @@ pytestmark = [pytest.mark.line, pytest.mark.timeout(120)]
 
 
 @contextmanager
-def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer) -> Iterator[CountedLine]:
+def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer, min_free_bytes: int = 0) -> Iterator[CountedLine]:
     address = f"127.0.0.1:{free_port()}"
+    settings = SETTINGS | {"CROW_RECEIVER_GRPC__LISTEN": address}
+    settings["CROW_RECEIVER_RETENTION__MIN_FREE_BYTES"] = str(min_free_bytes)
     with (
-        ReceiverService(disk.directory, SETTINGS | {"CROW_RECEIVER_GRPC__LISTEN": address}) as receiver,
+        ReceiverService(disk.directory, settings) as receiver,
         DaemonService(tmp_path / "daemon", address) as daemon,
     ):
         for camera in CAMERAS:
@@ -58,8 +60,11 @@ def lives_and_says_so(running: CountedLine) -> None:
     assert running.receiver.process.poll() is None
 
 
-def test_a_full_disk_stops_the_taking_of_frames_and_nothing_else(tmp_path: Path, shop: RtspServer) -> None:
-    with SmallDisk(tmp_path / "receiver", 64 << 20) as disk, line(disk, tmp_path, shop) as running:
+@pytest.mark.parametrize("min_free_bytes", [0, 8 << 20])
+def test_a_full_disk_stops_the_taking_of_frames_and_nothing_else(
+    min_free_bytes: int, tmp_path: Path, shop: RtspServer
+) -> None:
+    with SmallDisk(tmp_path / "receiver", 64 << 20) as disk, line(disk, tmp_path, shop, min_free_bytes) as running:
         assert obstacles(running.receiver) == ""
         disk.fill()
         lives_and_says_so(running)
