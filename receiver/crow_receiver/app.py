@@ -26,6 +26,7 @@ from crow_receiver.ingest.intake import Intake
 from crow_receiver.ingest.room import DiskRoom
 from crow_receiver.ingest.uploads import Uploads
 from crow_receiver.metrics import Metrics
+from crow_receiver.overload.overload import Overload
 from crow_receiver.queue.dispatch import Dispatcher
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.queue.metrics import QueueCollector
@@ -97,13 +98,23 @@ class Receiver:
         )
         intake = Intake(self._store, self._directory, clock, int(settings.session.gap_s * 1_000_000), self._room)
         self._ingest = IngestService(self._store, intake, clock, settings.grpc.window_frames)
+        self._overload = Overload(
+            self._store,
+            clock,
+            settings.overload,
+            settings.grpc.window_frames,
+            daemons=self._ingest,
+            sessions=self._directory,
+            analysis=self._scheduler,
+            registry=registry,
+        )
         self._retention = Retention(self._store, clock, settings.retention.pictures_h, settings.retention.records_h)
         self._metrics = Metrics(registry, self._store, clock, self._ingest, self._directory, self._vision)
         internal_key = settings.gateway.internal_key.get_secret_value() or None
         if internal_key is None:
             log.warning("no gateway key (INTERNAL_GATEWAY_KEY): the routes under /api answer 503")
         self._api = create_app(
-            intake=Uploads(self._store, intake, self._directory, clock),
+            intake=Uploads(self._store, intake, self._directory, clock, self._overload),
             queue=self._queue,
             readiness=self,
             internal_key=internal_key,
@@ -118,7 +129,7 @@ class Receiver:
         """What keeps the receiver from its work, in plain words."""
         starting = None if self._ready else "starting or stopping"
         disk = f"the disk refuses: {self._store.trouble}" if self._store.trouble else None
-        return [obstacle for obstacle in (starting, disk, self._room.shortage()) if obstacle]
+        return [obstacle for obstacle in (starting, disk, self._room.shortage(), self._overload.obstacle) if obstacle]
 
     async def run(self) -> bool:
         """Runs until a signal or a failed part asks for the end; whether all went well.
@@ -133,6 +144,7 @@ class Receiver:
             await self._directory.resume()
             dispatching = self._tasks.start("dispatcher", self._dispatcher.run(self._last_messages))
             self._tasks.start("analysis", self._scheduler.run())
+            self._tasks.start("overload", self._overload.run())
             self._tasks.start("retention", self._retention.run())
             self._tasks.start("metrics", self._metrics.run())
             self._tasks.start("watchdog", self._notifier.feed_watchdog())

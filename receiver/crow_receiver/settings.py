@@ -64,6 +64,21 @@ class VisionSettings(Section):
     deadline_s: float = Field(default=300, gt=0, description="a frame that takes longer is given up and tried again")
 
 
+class OverloadSettings(Section):
+    """What happens when analysis falls behind; 0 switches a rule off."""
+
+    degrade_after_s: float = Field(
+        default=30, ge=0, le=3600, description="a camera further behind is asked to sample at twice its interval"
+    )
+    longest_interval_s: float = Field(default=10, gt=0, le=3600, description="and again, up to this")
+    shed_after_s: float = Field(
+        default=300, ge=0, le=86_400, description="a frame of now that has waited longer is given up with the reason"
+    )
+    max_waiting_frames: int = Field(
+        default=100_000, ge=0, description="beyond it daemons keep their frames; their backlog from half of it on"
+    )
+
+
 class BatchSettings(Section):
     """Analyses per message."""
 
@@ -97,6 +112,7 @@ class ReceiverSettings(Section):
     gateway: GatewaySettings = GatewaySettings()
     session: SessionSettings = SessionSettings()
     vision: VisionSettings = VisionSettings()
+    overload: OverloadSettings = OverloadSettings()
     batch: BatchSettings = BatchSettings()
     retention: RetentionSettings = RetentionSettings()
 

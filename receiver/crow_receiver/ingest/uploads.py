@@ -1,5 +1,7 @@
 """Frames and sessions by HTTP: the REST surface's view of the intake and the store."""
 
+from typing import Protocol
+
 from crow_receiver.ingest.intake import Intake
 from crow_receiver.rest.port import Accepted, Opened, SessionStatus, SessionView
 from crow_receiver.session.directory import SessionDirectory
@@ -12,17 +14,29 @@ from crow_shared.frame import Frame
 from crow_shared.identity import CameraKey
 
 
+class Room(Protocol):
+    """Who knows whether more frames wait for analysis than may."""
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether there is room for further ones."""
+        ...
+
+
 class Uploads:
     """What `crow_receiver.rest.port.Intake` asks for."""
 
-    def __init__(self, store: Store, intake: Intake, directory: SessionDirectory, clock: Clock) -> None:
+    def __init__(self, store: Store, intake: Intake, directory: SessionDirectory, clock: Clock, room: Room) -> None:
         self._store = store
         self._intake = intake
         self._directory = directory
         self._clock = clock
+        self._room = room
 
     async def accept(self, camera: CameraKey, epoch: str, frame: Frame) -> Accepted:
         """Stores a frame; it is durable on return. Raises CrowError as `crow_receiver.rest.port.Intake` says."""
+        if not self._room.takes_frames:
+            raise CrowError(Kind.EXHAUSTED, "overloaded", "too many frames wait for analysis: try again later")
         row = await self._store.read(lambda db: cameras.find(db, camera))
         if row is None:
             raise CrowError(

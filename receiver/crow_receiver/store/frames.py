@@ -6,6 +6,7 @@ opens it again: it will close anew with the next revision.
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 from crow_receiver.store.cameras import CameraRow, advance
 from crow_receiver.store.sessions import open_session, session_for
@@ -82,29 +83,43 @@ def store_frame(
     return StoredFrame(session_id, frames - 1, duplicate=False)
 
 
+_PENDING = """f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late,
+               f.segment, f."offset", f.length, f.crc32,
+               c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms"""
+
+
 def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
     """Of each camera with frames to analyse now, the oldest that is not late and the oldest late one.
 
     By the index, however many wait behind them. A try put off for longer than tries are was put off by another clock.
     """
     rows = db.execute(
-        f"""select f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late,
-               f.segment, f."offset", f.length, f.crc32,
-               c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms
+        f"""select {_PENDING}
            from (select 0 as late union all select 1) as line join camera as c join frame as f on f.id = (
                select id from frame where camera = c.id and late = line.late and state = 'pending'
                    and not_before_us not between ?1 + 1 and ?1 + {PUT_OFF_MOST_US}
-               order by id limit 1)""",  # noqa: S608 — a constant
+               order by id limit 1)""",  # noqa: S608 — constants
         (now_us,),
     )
-    return [
-        PendingFrame(
-            *(frame_id, session_id, index, capture_us, attempts, bool(late)),
-            picture=Pointer(*rest[:4]),
-            camera=CameraRow(rest[4], CameraKey(*rest[5:8]), *rest[8:]),
-        )
-        for frame_id, session_id, index, capture_us, attempts, late, *rest in rows
-    ]
+    return [_pending(row) for row in rows]
+
+
+def waiting_since(db: sqlite3.Connection, camera: int, arrival_us: int, limit: int) -> list[PendingFrame]:
+    """The camera's oldest frames, late ones apart, that arrived before this and wait for their analysis still."""
+    rows = db.execute(
+        f"""select {_PENDING} from frame as f join camera as c on c.id = f.camera
+           where f.received_us < ? and f.id in (
+               select id from frame where camera = ? and late = 0 and state = 'pending' order by id limit ?)
+           order by f.id""",  # noqa: S608 — a constant
+        (arrival_us, camera, limit),
+    )
+    return [_pending(row) for row in rows]
+
+
+def _pending(row: tuple[Any, ...]) -> PendingFrame:
+    frame_id, session_id, index, capture_us, attempts, late, *rest = row
+    camera = CameraRow(rest[4], CameraKey(*rest[5:8]), *rest[8:])
+    return PendingFrame(frame_id, session_id, index, capture_us, attempts, bool(late), Pointer(*rest[:4]), camera)
 
 
 def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) -> None:

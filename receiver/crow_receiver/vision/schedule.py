@@ -59,10 +59,16 @@ class AnalysisScheduler:
         self._wake = frames_waiting
         self._ready: list[PendingFrame] = []  # at most one of each camera, none of a camera that is under way
         self._under_way: dict[int, asyncio.Task[None]] = {}  # by camera
+        self._at_work: dict[int, int] = {}  # the frames under way, by camera
         self._read_s = 0.0
         self._last_turn: dict[int, int] = {}  # by camera
         self._turn = 0
         self._since_late: dict[int, int] = {}  # by camera: turns since its last late frame
+
+    @property
+    def under_way(self) -> set[int]:
+        """The frames that an engine is at, by row."""
+        return set(self._at_work.values())
 
     async def run(self) -> None:
         """Analyses frames until cancelled."""
@@ -107,17 +113,19 @@ class AnalysisScheduler:
         self._since_late[frame.camera.id] = 0 if frame.late else self._since_late.get(frame.camera.id, 0) + 1
         task = asyncio.create_task(self._analyse(frame), name=f"analyse frame {frame.id}")
         self._under_way[frame.camera.id] = task
+        self._at_work[frame.camera.id] = frame.id
         task.add_done_callback(lambda done: self._ended(frame, done))
 
     def _ended(self, frame: PendingFrame, task: "asyncio.Task[None]") -> None:
-        del self._under_way[frame.camera.id]
+        del self._under_way[frame.camera.id], self._at_work[frame.camera.id]
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("analysis task failed; the frame still waits", frame=frame.id, exc_info=error)
 
     async def _pause(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), LOOK_AGAIN_S)
+            async with asyncio.timeout(LOOK_AGAIN_S):
+                await self._wake.wait()
         except TimeoutError:
             return
 
