@@ -101,7 +101,8 @@ class Daemon:
                     self._uplink.reannounce()
             await self._write_status()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._stop.wait()
 
     async def _write_status(self) -> None:
         try:

@@ -111,7 +111,8 @@ async def finished_before(stop: asyncio.Event, step: Coroutine[Any, Any, None]) 
 async def within(deadline_s: float, what: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs one step of an orderly stop; when it outlasts the deadline, says so and goes on with the next."""
     try:
-        await asyncio.wait_for(step(), deadline_s)
+        async with asyncio.timeout(deadline_s):
+            await step()
     except TimeoutError:
         log.warning("stop step outlasted its deadline", step=what, deadline_s=deadline_s)
 

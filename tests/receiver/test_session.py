@@ -292,3 +292,15 @@ async def test_sessions_that_end_together_close_one_after_the_other(receiver: Re
     await blocked
     assert waiting == 1
     await receiver.closed()
+
+
+async def test_a_session_that_is_stopped_as_a_message_comes_ends(store: Store, clock: ManualClock) -> None:
+    directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, lambda: None)
+    camera = await known_camera(store)
+    stored = await put(store, camera, 1, HOUR_US)
+    directory.stored(camera, stored)
+    await asyncio.sleep(0.1)  # the actor waits for messages
+    directory.stored(camera, stored)
+    await asyncio.sleep(0)  # the message is on its way to it
+    await asyncio.wait_for(directory.stop(), 5)
+    assert directory.open_sessions == 0

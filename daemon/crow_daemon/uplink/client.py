@@ -108,7 +108,8 @@ class Uplink:
             call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
             try:
                 await call.write(protocol.hello())
-                welcome = await asyncio.wait_for(read(call), WELCOME_TIMEOUT_S)
+                async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                    welcome = await read(call)
                 if welcome is None:
                     raise translated(await call.code(), await call.details())
                 await self._apply(epoch, protocol.welcomed(welcome))

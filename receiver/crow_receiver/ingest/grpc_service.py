@@ -7,6 +7,7 @@ order, and one task writes cumulative acknowledgements when nothing more is on i
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import grpc
@@ -114,7 +115,8 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
 
     async def _open(self, requests: AsyncIterator[pb.StreamFramesRequest], context: Context) -> Stream:
         try:
-            first = await asyncio.wait_for(anext(requests), HELLO_TIMEOUT_S)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                first = await anext(requests)
         except (TimeoutError, StopAsyncIteration):
             raise CrowError(Kind.INVALID, "protocol_error", "no Hello") from None
         if first.WhichOneof("message") != "hello":
@@ -222,13 +224,11 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
 
 async def _pause_for_more(stream: Stream) -> None:
     """Waits for more to acknowledge at once, but not for long: acknowledging each frame costs a quarter of the rate."""
-    deadline = asyncio.get_running_loop().time() + ACK_EVERY_S
-    while stream.storing and (left := deadline - asyncio.get_running_loop().time()) > 0:
-        try:
-            await asyncio.wait_for(stream.progress.wait(), left)
-        except TimeoutError:
-            return
-        stream.progress.clear()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ACK_EVERY_S):
+            while stream.storing:
+                await stream.progress.wait()
+                stream.progress.clear()
 
 
 def _word(name: str, prefix: str) -> str:

@@ -108,7 +108,8 @@ class IngestSession:
 
     async def _messages(self) -> list[SessionMessage]:
         try:
-            messages = [await asyncio.wait_for(self._inbox.get(), TICK_S)]
+            async with asyncio.timeout(TICK_S):
+                messages = [await self._inbox.get()]
         except TimeoutError:
             return []
         while not self._inbox.empty() and len(messages) < GROUP_OUTCOMES:

@@ -177,7 +177,8 @@ class WorkerProcess:
     async def _died(self) -> CrowError:
         """The error for a process whose pipe has closed."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), LEAVING_S)
+            async with asyncio.timeout(LEAVING_S):
+                await self._process.wait()
         await self.kill()
         return CrowError(Kind.UNAVAILABLE, "worker_died", f"the vision worker {await self.ended()}")
 
