@@ -12,7 +12,7 @@ from conftest import ManualClock
 
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import BatchLimits
-from crow_receiver.store import cameras
+from crow_receiver.store import cameras, frames
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.frames import StoredFrame, advance_past
 from crow_receiver.store.outbox import StoredOutbox
@@ -129,6 +129,10 @@ class Receiver:
     async def messages(self, queue: str) -> list[dict[str, object]]:
         rows = await self.outbox.due(2**60, 1000)
         return [json.loads(row.body) for row in rows if row.queue == queue]
+
+    async def behind_s(self) -> float:
+        rows = await self.store.read(frames.analysis_backlog)
+        return max(row.behind_s(self.clock.now_us()) for row in rows)
 
     async def closed(self) -> None:
         await until(lambda: self.directory.open_sessions == 0)

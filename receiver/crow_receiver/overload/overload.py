@@ -6,6 +6,7 @@ Invariants
 """
 
 import asyncio
+import collections
 from typing import Protocol
 
 import structlog
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 EVERY_S = 1.0
 SHED_AT_ONCE = 64
+TELL_EVERY_S = 60.0
 
 
 class Daemons(Protocol):
@@ -81,6 +83,8 @@ class Overload:
         self._asked_ms: dict[int, int] = {}  # by camera
         self._room = Room(policy.max_waiting_frames)
         self._steady = SteadyTime(clock.now_us(), clock.monotonic_s())
+        self._shed_not_told: collections.Counter[CameraKey] = collections.Counter()
+        self._told_s: float | None = None
         camera = ["organization", "site", "camera"]
         self._interval = Gauge(
             "crow_receiver_asked_interval_seconds", "Asked of a camera's daemon; 0: its own", camera, registry=registry
@@ -123,6 +127,10 @@ class Overload:
             for row in rows:
                 if row.oldest_us is not None and row.oldest_us < before_us:
                     await self._shed_before(row.camera, before_us)
+        if self._shed_not_told and (self._told_s is None or now_s - self._told_s >= TELL_EVERY_S):
+            self._told_s = now_s
+            log.warning("frames shed", **{str(key): frames for key, frames in self._shed_not_told.most_common(10)})
+            self._shed_not_told.clear()
 
     def _hold_back(self, waiting: int) -> None:
         if not self._room.update(waiting):
@@ -150,13 +158,10 @@ class Overload:
         )
 
     async def _shed_before(self, camera: CameraRow, before_us: int) -> None:
-        shed = 0
         while frames := await self._to_shed(camera, before_us):
             await asyncio.gather(*(self._fail(frame) for frame in frames))
-            shed += len(frames)
             self._shed.labels(*_labels(camera)).inc(len(frames))
-        if shed:
-            log.warning("frames shed", camera=str(camera.key), frames=shed)
+            self._shed_not_told[camera.key] += len(frames)
 
     async def _to_shed(self, camera: CameraRow, before_us: int) -> list[PendingFrame]:
         found = await self._store.read(lambda db: waiting_since(db, camera.id, before_us, SHED_AT_ONCE))
