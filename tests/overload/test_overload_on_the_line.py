@@ -123,11 +123,12 @@ class Line:
         for _ in range(seconds):
             self.clock.advance(1)
             await self.daemon.sample_until(self.clock.now_us())
-            before = int(self.analysed)
-            self.analysed = min(self.analysed + frames_per_s, before + await self.waiting())
+            before, waiting = int(self.analysed), await self.waiting()
+            self.analysed = min(self.analysed + frames_per_s, before + waiting)
             for _ in range(int(self.analysed) - before):
                 self.vision.granted.release()
-            await until(lambda: len(self.vision.seen) >= int(self.analysed))
+            while await self.waiting() > waiting - (int(self.analysed) - before):
+                await asyncio.sleep(0.001)
             await self.overload.run_once()
             most_s = max(most_s, await self.receiver.behind_s())
         return most_s

@@ -89,7 +89,9 @@ class Overload:
         self._interval = Gauge(
             "crow_receiver_asked_interval_seconds", "Asked of a camera's daemon; 0: its own", camera, registry=registry
         )
-        self._shed = Counter("crow_receiver_shed_frames", "Frames that waited for too long", camera, registry=registry)
+        self._shed = Counter(
+            "crow_receiver_shed_frames_total", "Frames that waited for too long", camera, registry=registry
+        )
         self._open = Gauge("crow_receiver_lane_open", "1: daemons may send on it", ["lane"], registry=registry)
         self._show_room()
 
