@@ -135,7 +135,7 @@ def hello(**changes: object) -> pb.StreamFramesRequest:
 
 
 def sent(seq: int, camera_id: str = "till") -> pb.StreamFramesRequest:
-    return pb.StreamFramesRequest(frame=to_wire(replace(frame_at(NOW_US, seq), camera_id=camera_id)))
+    return pb.StreamFramesRequest(frame=to_wire(replace(frame_at(SystemClock().now_us(), seq), camera_id=camera_id)))
 
 
 def gap(from_seq: int, to_seq: int) -> pb.StreamFramesRequest:
