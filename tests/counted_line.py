@@ -61,25 +61,40 @@ class CountedLine:
         until(lambda: self.analysed() >= goal, "no frames flow")
 
     def drain(self) -> None:
-        """Stops the cameras, then waits until the spool is empty and every session closed, its messages queued."""
+        """Stops the cameras, then waits until the spool is empty and every session closed, its messages queued.
+
+        The receiver is restarted with a short gap, so that sessions end soon.
+        """
         for camera in self.cameras:
             self.daemon.run("camera", "disable", camera)
-        until(self._settled, "the line does not drain")
+        until(self._delivered, "the spool does not drain")
+        self.receiver.restart({"CROW_RECEIVER_SESSION__GAP_S": "1"})
+        until(self._closed, "the sessions do not end")
 
-    def _settled(self) -> bool:
-        status, counted = self.daemon.json("status"), self.receiver.json("status")
+    def _delivered(self) -> bool:
+        status = self.daemon.json("status")
         stopped = all(camera["state"] == "disabled" for camera in status["cameras"])
-        closed = not counted["outbox"] and not any(camera["open_sessions"] for camera in counted["cameras"])
-        return stopped and not status["spool"]["waiting"] and closed
+        return stopped and not status["spool"]["waiting"]
+
+    def _closed(self) -> bool:
+        counted = self.receiver.json("status")
+        return not counted["outbox"] and not any(camera["open_sessions"] for camera in counted["cameras"])
 
     def count(self, delivered: Iterable[dict[str, Any]] = ()) -> Count:
-        """Takes what is left on the queues after what a consumer was `delivered`, and counts all of it."""
+        """Takes what is left on the queues after what a consumer was `delivered`, and counts all of it.
+
+        `crow-receiver audit` is asked as well: it knows each number, this count knows what came out at either end.
+        """
         bodies = list(delivered)
         for queue in QUEUES:
             bodies += self.receiver.consume(queue)
         count = Count(deliveries=len(bodies))
         self._count_frames(count)
         self._count_messages(count, bodies)
+        try:
+            self.receiver.run("audit")
+        except CrowError as error:
+            count.faults.append(error.message)
         return count
 
     def _count_frames(self, count: Count) -> None:

@@ -107,7 +107,11 @@ class Service:
         )
         if done.returncode:
             words = " ".join((self.command, *arguments))
-            raise CrowError(Kind.INTERNAL, "command_failed", f"{words}: exit code {done.returncode}\n{done.stderr}")
+            raise CrowError(
+                Kind.INTERNAL,
+                "command_failed",
+                f"{words}: exit code {done.returncode}\n{done.stdout[-4000:]}{done.stderr}",
+            )
         return done.stdout
 
     def json(self, *arguments: str) -> Any:

@@ -1,20 +1,21 @@
 """kill -9 at random moments costs no accepted frame and doubles no message; `make chaos` does it many times more."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import CAMERAS, Chaos
+from harness import CAMERAS, Chaos, Verdict
 
 from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
 from crow_sim.shop.clip import small_clip
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-KILLS = int(os.environ.get("CHAOS_KILLS", "12"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "16"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
+LINES = int(os.environ.get("CHAOS_LINES", "1"))  # side by side, each with its share of the kills and a seed of its own
 
 pytestmark = [pytest.mark.line, pytest.mark.timeout(300 + 6 * KILLS)]
 
@@ -27,15 +28,21 @@ def server(tmp_path: Path) -> Iterator[RtspServer]:
 
 
 def test_kills_cost_no_frame_and_double_no_message(server: RtspServer, tmp_path: Path) -> None:
-    verdict = Chaos(tmp_path, server).run(KILLS, SEED)
-    print(verdict)
-    assert verdict.faults == []
-    assert verdict.failed == 0
-    assert verdict.accepted > 10 * KILLS
+    def attacked(number: int) -> Verdict:
+        return Chaos(tmp_path / str(number), server, SEED + number).run(KILLS // LINES)
+
+    with ThreadPoolExecutor(LINES) as pool:
+        verdicts = list(pool.map(attacked, range(LINES)))
+    for number, verdict in enumerate(verdicts):
+        print(json.dumps({"seed": SEED + number} | verdict.as_json()))
+    for verdict in verdicts:
+        assert verdict.count.faults == []
+        assert verdict.count.failed == 0
+        assert verdict.count.accepted > 3 * KILLS // LINES
 
 
 def test_the_harness_catches_a_receiver_that_acknowledges_before_its_commit(server: RtspServer, tmp_path: Path) -> None:
     """The control: a harness that cannot fail proves nothing."""
     wrong = (sys.executable, str(Path(__file__).with_name("wrong_receiver.py")))
-    verdict = Chaos(tmp_path, server, wrong).run(4, SEED, victims=("receiver",))
-    assert any("accepted" in fault for fault in verdict.faults)
+    verdict = Chaos(tmp_path, server, SEED, wrong).run(4, victims=("receiver",))
+    assert any("accepted" in fault for fault in verdict.count.faults)

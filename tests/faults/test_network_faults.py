@@ -96,7 +96,6 @@ def test_an_idle_link_that_dies_without_a_word_is_noticed(cable: Cable, line: Co
 
 def test_after_all_of_that_every_frame_has_arrived_once(line: CountedLine) -> None:
     line.wait_for_frames()
-    line.receiver.restart({"CROW_RECEIVER_SESSION__GAP_S": "2"})
     line.drain()
     count = line.count()
     assert count.faults == []

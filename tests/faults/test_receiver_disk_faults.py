@@ -36,7 +36,6 @@ def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer, min_free_bytes: int 
         running.wait_for_frames()
         yield running
         running.wait_for_frames()
-        receiver.restart({"CROW_RECEIVER_SESSION__GAP_S": "2"})
         running.drain()
         count = running.count()
         assert count.faults == []
