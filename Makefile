@@ -38,8 +38,8 @@ lint: setup ## style, types, import contracts, protos
 bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
 
-chaos: setup ## kill -9 on the running line, CHAOS_KILLS=300 times; then every frame is counted
-> CHAOS_KILLS=$${CHAOS_KILLS:-300} $(RUN) pytest tests/chaos -k cost -s
+chaos: setup ## kill -9 on two running lines, CHAOS_KILLS=300 times; then every frame is counted; CHAOS_SEED=1
+> CHAOS_KILLS=$${CHAOS_KILLS:-300} CHAOS_LINES=$${CHAOS_LINES:-2} $(RUN) pytest tests/chaos -k cost -s
 
 powercut: setup ## cuts the power of a disk that forgets what was not synced; POWERCUT_CUTS=200 on each end, POWERCUT_SEED=1
 > POWERCUT_CUTS=$${POWERCUT_CUTS:-200} $(RUN) pytest tests/powercut -s

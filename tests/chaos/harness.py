@@ -28,7 +28,7 @@ from crow_sim.rtsp.server import RtspServer
 PAUSE_S = (0.05, 0.6)  # between two events
 STOPPED_S = (0.1, 2.0)  # SIGSTOP until SIGCONT
 STOPS, RESTARTS = 0.05, 0.03  # of all events; the others are kills
-HIT_WHILE_STARTING = 0.25  # of the kills leave the victim to the next event before it is ready
+HIT_WHILE_STARTING = 0.25  # of the kills; the others wait until the victim is ready
 CAMERAS = ("till", "door")
 VICTIMS = ("daemon", "receiver", "worker", "consumer")
 SETTINGS = {
@@ -147,12 +147,12 @@ class Chaos:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
             return bool(pids)
+        if self._chance.random() >= HIT_WHILE_STARTING:
+            service.wait_until_ready()
         assert service.process is not None
         assert service.process.poll() is None, f"ended by itself: {service.last_words()}"
         service.kill()
         service.launch()
-        if self._chance.random() >= HIT_WHILE_STARTING:
-            service.wait_until_ready()
         return 1
 
     @contextmanager
