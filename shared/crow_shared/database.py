@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from crow_shared.disk import make_directory
 from crow_shared.errors import CrowError, Kind
 
 BUSY_TIMEOUT_MS = 10_000
@@ -26,7 +27,7 @@ def open_database(path: Path, migrations: Migrations) -> sqlite3.Connection:
     opened or written, CrowError(CORRUPT) when it is no database.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(path.parent)
         _make_private(path)
         with _locked(path.with_name(path.name + ".lock")):
             connection = connect(path)

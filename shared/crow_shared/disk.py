@@ -1,15 +1,42 @@
-"""What our stores ask of the disk beyond the standard library: one owner per directory, and bytes that are gone."""
+"""What our stores ask of the disk beyond the standard library: directories that stay, with one owner; bytes that go."""
 
 import ctypes
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from crow_shared.errors import CrowError, Kind
 
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # linux/falloc.h
 _ZEROS = bytes(1 << 20)
+
+
+def make_directory(directory: Path) -> None:
+    """Makes a directory with those above it, private, their entries durable: a file in it is no safer than they are.
+
+    Raises OSError when they cannot be made.
+    """
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        # By one who may have been killed before the sync. A disk that refuses this will refuse what is promised, too.
+        with suppress(OSError):
+            _sync_directory(directory.parent)
+    except FileNotFoundError:
+        make_directory(directory.parent)
+        make_directory(directory)
+    else:
+        _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def locked_directory(directory: Path) -> int:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from crow_shared.disk import locked_directory, overwrite
+from crow_shared.disk import locked_directory, make_directory, overwrite
 from crow_shared.errors import CrowError, Kind
 
 SEGMENT_BYTES = 32 << 20
@@ -54,7 +54,7 @@ class SegmentStore:
         self._dirty = False
         self._lost: CrowError | None = None  # why bytes since the last `sync` will not become durable
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(directory)
             self._lock: int | None = locked_directory(directory)
             self._number = max(self.segments(), default=0)
         except OSError as error:

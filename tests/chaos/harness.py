@@ -142,6 +142,8 @@ class Chaos:
 
     def _kill(self, victim: str) -> int:
         service = self._service(victim)
+        if victim == "worker":
+            self.receiver.wait_until_ready()  # without its first worker it ends, for the service manager to restart
         if service is None:
             pids = self._pids(victim)
             for pid in pids:

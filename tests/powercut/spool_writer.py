@@ -42,7 +42,7 @@ def main() -> None:
             os.fsync = lambda fd: None  # type: ignore[assignment]
     spool = opened(directory)
     for _ in range(int(sys.argv[4])):
-        match chance.choices(("append", "release", "seal", "reopen"), (30, 10, 1, 1))[0]:
+        match chance.choices(("append", "release", "seal", "reopen"), (30, 4, 1, 1))[0]:
             case "append":
                 frames = [picture(chance, chance.choice(CAMERAS)) for _ in range(chance.randint(1, 6))]
                 epoch = spool.epochs()[-1]

@@ -39,7 +39,7 @@ from crow_daemon.spool.quarantine import Quarantine
 from crow_daemon.spool.recovery import recover
 from crow_daemon.spool.segment import Entry, Segment, SegmentReader, SegmentWriter
 from crow_shared.clock import Clock, SystemClock
-from crow_shared.disk import locked_directory, overwrite
+from crow_shared.disk import locked_directory, make_directory, overwrite
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, from_wire, to_wire
 
@@ -101,7 +101,7 @@ class Spool:
         self._unread: tuple[Position, int] = (START, 0)  # a frame that the disk did not read, and how often
         self.trouble: str | None = None  # why the disk does not take notes (acknowledgements, holes) or unlink files
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(directory)
             self._lock: int | None = locked_directory(directory)
         except OSError as error:
             raise self._refused(error) from error
