@@ -17,6 +17,9 @@ from forgetful_disk import ForgetfulDisk, cut_points, write_out
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
+from crow_receiver.audit.audit import audit
+from crow_receiver.audit.report import Fault
+from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.queue.embedded_schema import migrations as queue_migrations
 from crow_receiver.store.migrations import migrations
 from crow_shared.clock import SystemClock
@@ -123,11 +126,14 @@ def judge(left: Path, promises: Promises, faults: list[str]) -> int:
                     faults.append(f"{place} has another picture")
             except CrowError as error:
                 faults.append(f"{place}: {error.message}")
-        waiting = dict(db.execute("select message_id, body from outbox where length(body) > 0").fetchall())
+        waiting = dict(
+            db.execute("select message_id, body from outbox join outbox_content using (id) where dispatched_us is null")
+        )
         queued = dict(queue.execute("select message_id, body from message").fetchall())
         bodies = [json.loads(body) for body in (waiting | queued).values()]
-        told = Counter((body["sessionId"], frame["frameIndex"]) for body in bodies
-                       for frame in body.get("frameAnalyses", ()))  # fmt: skip
+        told = Counter(
+            (body["sessionId"], frame["frameIndex"]) for body in bodies for frame in body.get("frameAnalyses", ())
+        )
         batched = set(
             db.execute(
                 "select frame.session_id, frame_index from analysis join frame on frame.id = analysis.frame "
@@ -136,11 +142,20 @@ def judge(left: Path, promises: Promises, faults: list[str]) -> int:
         )
         if set(told) != batched or max(told.values(), default=1) > 1:
             faults.append(f"{len(batched)} analyses in batches, {told.total()} told of in {len(bodies)} messages")
+        faults += [f"audit: {fault}" for fault in _audited(left)]
         return len(bodies)
     finally:
         db.close()
         queue.close()
         pictures.close()
+
+
+def _audited(left: Path) -> list[Fault]:
+    queue = EmbeddedQueue(left / "queue.db", SystemClock())
+    try:
+        return audit(left, queue, SystemClock()).faults
+    finally:
+        queue.close()
 
 
 async def record_receiver(
