@@ -1,0 +1,48 @@
+"""The whole receiver, as its command runs it, with an engine that never answers: every frame stays at "waiting".
+
+Settings come from the environment, ports are free ones.
+"""
+
+import asyncio
+
+import party
+
+import crow_receiver.app
+from crow_receiver.cli.main import main
+from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.schema import Analysis
+
+
+class NeverAnswers:
+    """In the place of WorkerVision, without its worker processes."""
+
+    slots = 1
+    engine_name = "none"
+    pids: tuple[int, ...] = ()
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    async def describe(self, _: VisionRequest) -> Analysis:
+        """Takes for ever."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class SaysItsPort(crow_receiver.app.Receiver):
+    """Tells the port that gRPC has taken."""
+
+    def _bound_grpc(self) -> "tuple[crow_receiver.app.grpc.aio.Server, int]":
+        server, port = super()._bound_grpc()
+        party.ready(port=port)
+        return server, port
+
+
+crow_receiver.app.WorkerVision = NeverAnswers  # type: ignore[misc, assignment]
+crow_receiver.app.Receiver = SaysItsPort  # type: ignore[misc]
+main(["run"], prog_name="crow-receiver")
