@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-line chaos powercut test setup lint proto samples clean
+.PHONY: help demo bench-line bench-whole chaos powercut test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,7 +35,10 @@ lint: setup ## style, types, import contracts, protos
 > $(RUN) lint-imports
 > $(RUN) buf lint proto
 
-bench-line: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
+bench-line: setup ## from spool to durable acknowledgement, beside a raw socket and HTTP; BENCH_ROUNDS=5, BENCH_STATE_DIR=disk
+> $(RUN) python bench/line/bench_line.py
+
+bench-whole: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
 
 chaos: setup ## kill -9 on two running lines, CHAOS_KILLS=300 times; then every frame is counted; CHAOS_SEED=1

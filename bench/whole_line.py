@@ -1,7 +1,7 @@
 """Frames a second through the whole line: a daemon's full spool → gRPC → receiver → classic engine → both queues.
 
 Real processes on one machine, frames of the rendered shop (896 x 504, JPEG quality 85), four cameras. Prints one line
-of JSON; the rates are of this machine, so compare them only with others of the same run. Run: `make bench-line`.
+of JSON; the rates are of this machine, so compare them only with others of the same run. Run: `make bench-whole`.
 """
 
 import json

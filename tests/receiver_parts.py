@@ -13,8 +13,8 @@ from conftest import ManualClock
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import BatchLimits
 from crow_receiver.store import cameras, frames
+from crow_receiver.store.arrivals import Arrival, StoredFrame, store_stream
 from crow_receiver.store.cameras import CameraRow
-from crow_receiver.store.frames import StoredFrame, advance_past
 from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
 from crow_receiver.vision.port import VisionRequest
@@ -62,7 +62,9 @@ async def put(
 ) -> StoredFrame:
     """Stores a frame as a daemon's stream does."""
     frame = frame_at(capture_us, seq, camera.key.camera_id)
-    return await store.write(lambda tx: advance_past(tx, camera, "epoch", frame, now_us, GAP_US, late=late))
+    arrival = Arrival(camera, frame, now_us, late)
+    ((_, stored),) = await store.write(lambda tx: store_stream(tx, "epoch", [arrival], GAP_US))
+    return stored
 
 
 def analysis(description: str = "Nobody is here.", engine: str = "scripted") -> Analysis:

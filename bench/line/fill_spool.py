@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pictures
 
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_shared.clock import SystemClock
 from crow_shared.frame import Frame, TimeSource
@@ -13,7 +14,7 @@ GROUP = 64
 
 def fill(spool_directory: Path, payloads: list[bytes], frames: int, cameras: int, first_camera: int) -> None:
     """Spools the frames, cameras in turn."""
-    spool = Spool(spool_directory, 64 << 30)
+    spool = Spool(spool_directory, SpoolLimits(64 << 30))
     begin_us = SystemClock().now_us() - frames // cameras * 1_000_000
     group: list[Frame] = []
     for number in range(frames):

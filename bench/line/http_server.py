@@ -1,6 +1,6 @@
 """What one would write first: a FastAPI route for multipart uploads that stores a frame as the receiver does.
 
-Arguments: DIRECTORY. The same Store with its group commit, the same checks, the same rows, the same sessions; the answer
+Arguments: DIRECTORY. The same Store with its group commit, the same checks, the same rows and sessions; the answer
 comes after the commit.
 """
 

@@ -11,7 +11,7 @@ import party
 
 import crow_daemon.app
 from crow_daemon.cli.main import main
-from crow_daemon.spool.spool import Spool, SpooledFrame
+from crow_daemon.spool.spool import Position, Spool, SpooledFrame
 
 FRAMES = int(sys.argv[1])
 
@@ -22,18 +22,18 @@ class MeasuredSpool(Spool):
     _watch: party.Stopwatch | None = None
     _released: dict[str, int]
 
-    def read(self, after_position: int, limit: int) -> list[SpooledFrame]:
+    def read(self, epoch: str, after: Position, limit: int) -> list[SpooledFrame]:
         """Marks frames as sent."""
         if self._watch is None:
             party.ready()
             party.wait_for_go()
             self._watch, self._released = party.Stopwatch(), {}
-        found = super().read(after_position, limit)
+        found = super().read(epoch, after, limit)
         for spooled in found:
             self._watch.sent((spooled.frame.camera_id, spooled.frame.seq))
         return found
 
-    def release(self, through: Mapping[str, int]) -> None:
+    def release(self, epoch: str, through: Mapping[str, int]) -> None:
         """Marks frames as durable, and reports after the last."""
         watch = self._watch
         if watch is not None:
@@ -41,7 +41,7 @@ class MeasuredSpool(Spool):
                 for released in range(self._released.get(camera_id, 0) + 1, seq + 1):
                     watch.durable((camera_id, released))
                 self._released[camera_id] = seq
-        super().release(through)
+        super().release(epoch, through)
         if watch is not None and watch.answered == FRAMES:
             watch.report()
 

@@ -40,7 +40,7 @@ class Stopwatch:
         self._latencies_ms: list[float] = []
 
     def sent(self, frame: Any) -> None:
-        """This frame, whatever names it, is on its way."""
+        """The frame, whatever names it, is on its way."""
         self._sent_s[frame] = time.monotonic()
 
     def durable(self, frame: Any) -> None:

@@ -16,7 +16,7 @@ picture: an order of magnitude slower to make durable.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from crow_shared.disk import locked_directory, make_directory, overwrite
 from crow_shared.errors import CrowError, Kind
 
 SEGMENT_BYTES = 32 << 20
+IOV_MOST = 1024  # buffers that one writev takes (IOV_MAX on Linux)
 _SUFFIX = ".seg"
 
 
@@ -71,22 +72,30 @@ class SegmentStore:
 
     def append(self, payload: bytes) -> Pointer:
         """Appends bytes; they are durable after the next `sync`. Raises CrowError(UNAVAILABLE), disk full included."""
+        return self.append_all([payload], [crc32(payload)])[0]
+
+    def append_all(self, payloads: Sequence[bytes], checksums: Sequence[int]) -> list[Pointer]:
+        """Appends each of several payloads, whose CRC-32s the caller knows, side by side in one segment.
+
+        They are durable after the next `sync`. Raises CrowError(UNAVAILABLE), disk full included: then none counts.
+        """
         try:
             if self._descriptor is None or self._size >= self._segment_bytes:
                 self._start_segment()
             assert self._descriptor is not None
-            view = memoryview(payload)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            for start in range(0, len(payloads), IOV_MOST):
+                _write(self._descriptor, payloads[start : start + IOV_MOST])
         except OSError as error:
             # The tail is in doubt: the next append starts a fresh segment. What lies before it still counts.
             self._sync_segment()
             self._close_segment()
             raise _unavailable(self._directory, error) from error
-        pointer = Pointer(self._number, self._size, len(payload), crc32(payload))
-        self._size += len(payload)
+        pointers = []
+        for payload, checksum in zip(payloads, checksums, strict=True):
+            pointers.append(Pointer(self._number, self._size, len(payload), checksum))
+            self._size += len(payload)
         self._dirty = True
-        return pointer
+        return pointers
 
     def sync(self) -> None:
         """Makes all bytes durable that were appended since the last call, in whichever segments they lie.
@@ -187,6 +196,16 @@ class SegmentStore:
 
     def _path(self, segment: int) -> Path:
         return self._directory / f"{segment:012d}{_SUFFIX}"
+
+
+def _write(descriptor: int, payloads: Sequence[bytes]) -> None:
+    """Writes all of them: one system call, unless the kernel takes less at once."""
+    written = os.writev(descriptor, payloads)
+    for payload in payloads:
+        rest = memoryview(payload)[written:]
+        written = max(0, written - len(payload))
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def _unavailable(directory: Path, error: OSError) -> CrowError:

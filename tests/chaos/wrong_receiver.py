@@ -5,15 +5,14 @@ import asyncio
 from crow_receiver.cli.main import main
 from crow_receiver.ingest.grpc_service import IngestService
 
-store_then_acknowledge = IngestService._frame
+store_soon = IngestService._store_soon
 
 
-async def acknowledge_then_store(self, stream, request) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
-    stream.protocol.durable(request.frame.camera_id, request.frame.seq, frames=0)
+def acknowledge_then_store(self, stream, one) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    stream.protocol.durable(one.camera.key.camera_id, one.to_seq, frames=0)
     stream.progress.set()
-    await asyncio.sleep(0.3)
-    await store_then_acknowledge(self, stream, request)
+    asyncio.get_running_loop().call_later(0.3, store_soon, self, stream, one)
 
 
-IngestService._frame = acknowledge_then_store  # type: ignore[method-assign]
+IngestService._store_soon = acknowledge_then_store  # type: ignore[method-assign]
 main(prog_name="crow-receiver")

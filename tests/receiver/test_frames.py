@@ -9,11 +9,14 @@ import pytest
 from conftest import ManualClock
 from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, put
 
+from crow_receiver.ingest.arriving import Arriving
 from crow_receiver.ingest.intake import Intake, checked_frame
 from crow_receiver.store import cameras, frames, sessions
+from crow_receiver.store.arrivals import Arrival, Missing, store_single, store_stream
 from crow_receiver.store.frames import analysis_backlog, next_frames
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Frame
 
 LAST_OF_HOUR = HOUR_US + 3_600 * SECOND_US - 1
 
@@ -29,13 +32,72 @@ def waiting_indexes(db: sqlite3.Connection) -> list[int]:
     return [frame_index for (frame_index,) in rows]
 
 
-async def test_a_frame_sent_twice_is_stored_once(store: Store) -> None:
+async def test_a_frame_that_a_stream_brings_twice_is_stored_once(store: Store) -> None:
     camera = await known_camera(store)
-    first = await put(store, camera, 1, HOUR_US)
-    again = await put(store, camera, 1, HOUR_US)
+    arrivals = [Arrival(camera, frame_at(HOUR_US + seq, seq), HOUR_US) for seq in (1, 2, 2, 1, 3)]
+    for expected in ([0, 1, 2], []):
+        stored = await store.write(lambda tx: store_stream(tx, "epoch", arrivals, GAP_US))
+        assert [place.frame_index for _, place in stored] == expected
+    assert await store.read(waiting_indexes) == [0, 1, 2]
+
+
+async def test_a_frame_uploaded_twice_is_stored_once_and_told_where(store: Store) -> None:
+    arrival = Arrival(await known_camera(store), frame_at(HOUR_US, 7), HOUR_US)
+    first, again = [await store.write(lambda tx: store_single(tx, "rest", arrival, GAP_US)) for _ in range(2)]
     assert (first.duplicate, again.duplicate) == (False, True)
     assert (first.session_id, first.frame_index) == (again.session_id, again.frame_index)
     assert await store.read(waiting_indexes) == [0]
+
+
+async def test_a_stream_never_steps_over_a_number(store: Store) -> None:
+    camera = await known_camera(store)
+    for seqs in ((2,), (1, 3), (1, 2, 4)):
+        arrivals = [Arrival(camera, frame_at(HOUR_US, seq), HOUR_US) for seq in seqs]
+        with pytest.raises(CrowError, match="some between failed"):
+            await store.write(lambda tx: store_stream(tx, "epoch", arrivals, GAP_US))  # noqa: B023
+    assert await store.read(waiting_indexes) == []
+
+
+async def test_what_arrives_together_is_stored_as_if_it_came_one_by_one(store: Store) -> None:
+    """Several cameras, an hour's end, silences, times that run backwards, numbers without a frame."""
+    draw = random.Random(4)
+    line: list[tuple[int, int, int]] = []  # camera, number, capture time
+    for seq in range(1, 60):
+        jump_us = draw.choice([1, 1, 1, 30, -40, GAP_US // SECOND_US + 5, -1000]) * SECOND_US
+        line += [(camera, seq, LAST_OF_HOUR - 900 * SECOND_US + seq * 5 * SECOND_US + jump_us) for camera in (0, 1)]
+
+    async def stored(site: str, group: int) -> list[tuple[object, ...]]:
+        rows = [await known_camera(store, f"{site}{camera}") for camera in (0, 1)]
+        arrived = [
+            Missing(rows[camera], seq, seq, "spool_full", "let go", HOUR_US + place)
+            if seq % 7 == 0
+            else Arrival(rows[camera], frame_at(capture_us, seq), HOUR_US + place)
+            for place, (camera, seq, capture_us) in enumerate(line)
+        ]
+        for start in range(0, len(arrived), group):
+            part = arrived[start : start + group]
+            await store.write(lambda tx: store_stream(tx, site, part, GAP_US))  # noqa: B023
+        return await store.read(
+            lambda db: db.execute(
+                f"""select c.camera_id, seq, replace(session_id, '{site}', ''), frame_index, s.frames,
+                       s.first_capture_us, s.last_capture_us, s.last_arrival_us, p.durable_seq,
+                       (select count(*) from missing where camera = c.id and epoch = p.epoch)
+                   from frame as f join camera as c on c.id = f.camera join session as s on s.id = session_id
+                       join position as p on p.camera = c.id where f.epoch = '{site}' order by c.camera_id, seq"""
+            ).fetchall()
+        )
+
+    alone, together = await stored("east", 1), await stored("west", 13)
+    assert len(alone) == 102
+    assert [row[1:] for row in alone] == [row[1:] for row in together]
+    sums = "count(*), min(capture_us), max(capture_us)"
+    of_frames, of_sessions = await store.read(
+        lambda db: (
+            db.execute(f"select session_id, {sums} from frame group by session_id order by 1").fetchall(),
+            db.execute("select id, frames, first_capture_us, last_capture_us from session order by 1").fetchall(),
+        )
+    )
+    assert of_frames == of_sessions
 
 
 async def test_a_session_is_named_after_its_camera_and_first_frame(store: Store) -> None:
@@ -155,9 +217,11 @@ async def test_a_frame_that_comes_a_minute_after_its_capture_is_late(store: Stor
     intake = Intake(store, Nobody(), clock, GAP_US)
     camera = await known_camera(store)
     capture_us = clock.now_us() - age_s * SECOND_US
-    await intake.stream_frame(camera, "epoch", frame_at(capture_us, 1), late=False)
     await intake.single_frame(camera, "rest", frame_at(capture_us, 1))
-    await intake.stream_frame(camera, "sealed", frame_at(capture_us, 1), late=True)
+    for epoch, backlog in (("epoch", False), ("sealed", True)):
+        arriving = Arriving()
+        arriving.add(intake.checked(camera, frame_at(capture_us, 1), backlog=backlog))
+        await intake.store_stream(epoch, arriving)
     rows = await store.read(lambda db: db.execute("select epoch, late from frame").fetchall())
     assert dict(rows) == {"epoch": late, "rest": late, "sealed": 1}
 
@@ -187,7 +251,7 @@ def test_a_clock_that_was_never_set_is_refused(capture_us: int, code: str) -> No
 
 def test_the_size_comes_from_the_picture_not_from_the_sender() -> None:
     lying = frame_at(HOUR_US, 1)
-    checked = checked_frame(frames.Frame(**{f: getattr(lying, f) for f in lying.__slots__} | {"width": 9}), HOUR_US)
+    checked = checked_frame(Frame(**{f: getattr(lying, f) for f in lying.__slots__} | {"width": 9}), HOUR_US)
     assert (checked.width, checked.height) == (64, 48)
 
 

@@ -175,7 +175,8 @@ async def test_a_refusal_that_was_lost_with_its_connection_is_counted_once(serve
     row = await server.store.read(lambda db: cameras_table.find(db, TILL))
     assert row is not None
     (epoch,) = await daemon.spool.call(Spool.epochs)
-    await server.intake.missing(row, epoch, 1, 1, "not_a_picture", "no JPEG")
+    refused = (epoch, 1, 1, "not_a_picture", "no JPEG", 0)
+    await server.store.write(lambda tx: cameras_table.pass_over(tx.db, row.id, *refused))
     for _ in range(2):
         await server.start(server.port)
         await until(lambda: daemon.uplink.state == "connected")

@@ -87,7 +87,7 @@ def test_an_append_that_fails_leaves_what_was_appended_before_it_durable(
 
     monkeypatch.setattr(os, "fdatasync", noted)
     with monkeypatch.context() as full:
-        full.setattr(os, "write", failing(errno.ENOSPC))
+        full.setattr(os, "writev", failing(errno.ENOSPC))
         with pytest.raises(CrowError) as caught:
             store.append(b"too much")
     assert caught.value.kind is Kind.UNAVAILABLE
@@ -106,7 +106,7 @@ def test_bytes_that_could_not_be_made_durable_are_never_called_durable(
     with monkeypatch.context() as broken:
         broken.setattr(os, "fdatasync", failing(errno.EIO))
         if next_append == "fails":
-            broken.setattr(os, "write", failing(errno.ENOSPC))
+            broken.setattr(os, "writev", failing(errno.ENOSPC))
             with pytest.raises(CrowError):
                 store.append(b"next")
         else:

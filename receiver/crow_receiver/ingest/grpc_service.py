@@ -1,14 +1,13 @@
 """IngestService over grpc.aio: one stream per daemon and lane.
 
-Reading, storing and acknowledging run apart: a frame is handed to the store as soon as it is read, commits come back in
-order, and one task writes cumulative acknowledgements when nothing more is on its way to the disk, at the latest after
-`ACK_EVERY_S`. What is in memory is bounded: frames by the window, gaps by taking one at a time.
+Reading, storing and acknowledging run apart: what is read while the disk is busy is stored together next, in the order
+of the stream, and each commit is acknowledged at once, cumulatively. So the more there is to do, the larger the groups.
+What is in memory is bounded: frames by the window, gaps by taking one at a time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 import structlog
@@ -16,8 +15,9 @@ import structlog
 from crow.cctv.v1 import frame_pb2, ingest_pb2_grpc
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_receiver.ingest.hello import announce, checked_hello
-from crow_receiver.ingest.intake import Intake, checked_frame
+from crow_receiver.ingest.intake import Intake
 from crow_receiver.ingest.streams import Stream, Streams
+from crow_receiver.store.arrivals import Arrival, Missing
 from crow_receiver.store.store import Store
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
@@ -26,7 +26,6 @@ from crow_shared.identity import CameraKey
 
 log = structlog.get_logger()
 
-ACK_EVERY_S = 0.05
 HELLO_TIMEOUT_S = 10.0
 RECONNECT_AFTER_DRAIN_MS = 1000
 
@@ -138,21 +137,50 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
             match request.WhichOneof("message"):
                 case "frame":
                     if stream.protocol.take_frame(request.frame):
-                        self._start(stream, self._frame(stream, request))
+                        self._store_soon(stream, self._checked(stream, request.frame))
                 case "gap":
                     if stream.protocol.take_gap(request.gap):
-                        await asyncio.wait({self._start(stream, self._gap(stream, request.gap))})
+                        self._store_soon(stream, self._gap(stream, request.gap))
+                        await asyncio.wait(stream.storing)
                 case "hello":
                     raise CrowError(Kind.INVALID, "protocol_error", "a second Hello")
             if stream.protocol.unacknowledged:
                 stream.progress.set()
 
-    def _start(self, stream: Stream, storing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        # Tasks run to their first wait, which is the hand-over to the store's queue, in the order of their creation.
-        task = asyncio.create_task(storing)
-        stream.storing.add(task)
-        task.add_done_callback(lambda done: self._stored(stream, done))
-        return task
+    def _checked(self, stream: Stream, message: frame_pb2.Frame) -> Arrival | Missing:
+        """The frame, or in its place what will never be accepted."""
+        camera = stream.cameras[message.camera_id]
+        try:
+            return self._intake.checked(camera, from_wire(message), backlog=stream.hello.backlog)
+        except CrowError as error:
+            log.warning("frame rejected", camera=str(camera.key), seq=message.seq, error=error.message)
+            code = _REJECT_CODES.get(error.code, pb.REJECT_CODE_NOT_A_PICTURE)
+            reject = pb.Reject(camera_id=message.camera_id, seq=message.seq, code=code, reason=error.message)
+            stream.refused[message.camera_id, message.seq] = reject
+            reason = _word(pb.RejectCode.Name(code), "REJECT_CODE_")
+            return Missing(camera, message.seq, message.seq, reason, error.message, self._clock.now_us())
+
+    def _gap(self, stream: Stream, gap: pb.Gap) -> Missing:
+        camera = stream.cameras[gap.camera_id]
+        known = gap.reason in pb.GapReason.values()
+        reason = _word(pb.GapReason.Name(gap.reason), "GAP_REASON_") if known else f"code_{gap.reason}"
+        log.warning("frames missing", camera=str(camera.key), from_seq=gap.from_seq, to_seq=gap.to_seq, reason=reason)
+        return Missing(camera, gap.from_seq, gap.to_seq, reason, "reported by the daemon", self._clock.now_us())
+
+    def _store_soon(self, stream: Stream, one: Arrival | Missing) -> None:
+        if stream.arriving.add(one):
+            task = asyncio.create_task(self._store_arrived(stream))
+            stream.storing.add(task)
+            task.add_done_callback(lambda done: self._stored(stream, done))
+
+    async def _store_arrived(self, stream: Stream) -> None:
+        for one in await self._intake.store_stream(stream.hello.spool_epoch, stream.arriving):
+            camera_id = one.camera.key.camera_id
+            reject = stream.refused.pop((camera_id, one.to_seq), None)
+            if reject is not None:
+                stream.rejects.append(reject)
+            carried = isinstance(one, Arrival) or reject is not None
+            stream.protocol.durable(camera_id, one.to_seq, frames=int(carried))
 
     def _stored(self, stream: Stream, task: "asyncio.Task[None]") -> None:
         stream.storing.discard(task)
@@ -161,41 +189,8 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
                 error if isinstance(error, CrowError) else CrowError(Kind.INTERNAL, "internal", "the receiver failed")
             )
             if not isinstance(error, CrowError):
-                log.error("storing a frame failed", exc_info=error)
+                log.error("storing frames failed", exc_info=error)
         stream.progress.set()
-
-    async def _frame(self, stream: Stream, request: pb.StreamFramesRequest) -> None:
-        message = request.frame
-        camera, epoch = stream.cameras[message.camera_id], stream.hello.spool_epoch
-        try:
-            frame = checked_frame(from_wire(message), self._clock.now_us())
-        except CrowError as error:
-            await self._rejected(stream, message, _REJECT_CODES.get(error.code, pb.REJECT_CODE_NOT_A_PICTURE), error)
-        else:
-            try:
-                await self._intake.stream_frame(camera, epoch, frame, late=stream.hello.backlog)
-            except CrowError as error:
-                if error.code not in _REJECT_CODES:
-                    raise
-                await self._rejected(stream, message, _REJECT_CODES[error.code], error)
-        stream.protocol.durable(message.camera_id, message.seq, frames=1)
-
-    async def _rejected(
-        self, stream: Stream, message: frame_pb2.Frame, code: pb.RejectCode.ValueType, error: CrowError
-    ) -> None:
-        camera, reason = stream.cameras[message.camera_id], _word(pb.RejectCode.Name(code), "REJECT_CODE_")
-        log.warning("frame rejected", camera=str(camera.key), seq=message.seq, error=error.message)
-        span = (message.seq, message.seq, reason, error.message)
-        await self._intake.missing(camera, stream.hello.spool_epoch, *span)
-        stream.rejects.append(pb.Reject(camera_id=message.camera_id, seq=message.seq, code=code, reason=error.message))
-
-    async def _gap(self, stream: Stream, gap: pb.Gap) -> None:
-        camera, epoch = stream.cameras[gap.camera_id], stream.hello.spool_epoch
-        known = gap.reason in pb.GapReason.values()
-        reason = _word(pb.GapReason.Name(gap.reason), "GAP_REASON_") if known else f"code_{gap.reason}"
-        log.warning("frames missing", camera=str(camera.key), from_seq=gap.from_seq, to_seq=gap.to_seq, reason=reason)
-        await self._intake.missing(camera, epoch, gap.from_seq, gap.to_seq, reason, "reported by the daemon")
-        stream.protocol.durable(gap.camera_id, gap.to_seq, frames=0)
 
     async def _acknowledge(self, context: Context, stream: Stream, reader: "asyncio.Task[None]") -> None:
         """Writes rejects and acknowledgements until the stream ends; raises CrowError for how it ended, if badly."""
@@ -204,8 +199,6 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
         while True:
             await stream.progress.wait()
             stream.progress.clear()
-            if stream.storing:
-                await _pause_for_more(stream)
             for answer in stream.answers():
                 await context.write(answer)
             if stream.failure is not None:
@@ -220,15 +213,6 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
                 if reader.done():
                     reader.result()
                 return
-
-
-async def _pause_for_more(stream: Stream) -> None:
-    """Waits for more to acknowledge at once, but not for long: acknowledging each frame costs a quarter of the rate."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(ACK_EVERY_S):
-            while stream.storing:
-                await stream.progress.wait()
-                stream.progress.clear()
 
 
 def _word(name: str, prefix: str) -> str:

@@ -7,11 +7,12 @@ after its capture, or drains a daemon's backlog, is stored as late: those that d
 from dataclasses import replace
 from typing import Protocol
 
+from crow_receiver.ingest.arriving import Arriving
 from crow_receiver.ingest.picture import inspect_jpeg
 from crow_receiver.ingest.room import DiskRoom
-from crow_receiver.store import cameras, frames
+from crow_receiver.store import arrivals
+from crow_receiver.store.arrivals import Arrival, Missing, StoredFrame
 from crow_receiver.store.cameras import CameraRow
-from crow_receiver.store.frames import StoredFrame
 from crow_receiver.store.sessions import HOUR_US
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.clock import Clock
@@ -48,10 +49,6 @@ def checked_frame(frame: Frame, now_us: int) -> Frame:
     return replace(frame, width=width, height=height)
 
 
-def _is_late(frame: Frame, now_us: int) -> bool:
-    return now_us - frame.capture_us > LATE_US
-
-
 class Intake:
     """Stores frames and tells their sessions."""
 
@@ -65,47 +62,37 @@ class Intake:
         self._clock = clock
         self.gap_us = gap_us
 
-    async def stream_frame(self, camera: CameraRow, epoch: str, frame: Frame, *, late: bool) -> StoredFrame:
-        """Stores a checked frame of a daemon's stream and advances the stream, in one transaction.
+    def checked(self, camera: CameraRow, frame: Frame, *, backlog: bool = False) -> Arrival:
+        """A frame that has just come, fit to be stored. Raises CrowError as `checked_frame` does."""
+        now_us = self._clock.now_us()
+        late = backlog or now_us - frame.capture_us > LATE_US
+        return Arrival(camera, checked_frame(frame, now_us), now_us, late)
 
-        `late`: it comes from a backlog, whatever its age. Raises CrowError(UNAVAILABLE) when the disk has no room.
+    async def store_stream(self, epoch: str, arriving: Arriving) -> list[Arrival | Missing]:
+        """Stores what a stream has brought by the time that the store begins with it, and moves the stream's position.
+
+        All in one transaction; returns what that was. Raises CrowError(UNAVAILABLE) when the disk has no room.
         """
         self._require_room()
-        now_us = self._clock.now_us()
-        late = late or _is_late(frame, now_us)
 
-        def work(tx: Transaction) -> StoredFrame:
-            return frames.advance_past(tx, camera, epoch, frame, now_us, self.gap_us, late=late)
+        def work(tx: Transaction) -> tuple[list[Arrival | Missing], list[tuple[CameraRow, StoredFrame]]]:
+            arrived = arriving.take_all()
+            return arrived, arrivals.store_stream(tx, epoch, arrived, self.gap_us)
 
-        return self._told(camera, await self._store.write(work))
+        arrived, stored = await self._store.write(work)
+        for camera, place in stored:
+            self._sessions.stored(camera, place)
+        return arrived
 
     async def single_frame(self, camera: CameraRow, epoch: str, frame: Frame) -> StoredFrame:
-        """Checks and stores a frame that came by itself. Raises CrowError as `checked_frame` and `stream_frame` do."""
+        """Checks and stores a frame that came by itself. Raises CrowError as `checked_frame` and `store_stream` do."""
         self._require_room()
-        now_us = self._clock.now_us()
-        checked = checked_frame(frame, now_us)
-
-        def work(tx: Transaction) -> StoredFrame:
-            return frames.store_frame(tx, camera, epoch, checked, now_us, self.gap_us, late=_is_late(checked, now_us))
-
-        return self._told(camera, await self._store.write(work))
-
-    async def missing(
-        self, camera: CameraRow, epoch: str, from_seq: int, to_seq: int, reason: str, detail: str
-    ) -> None:
-        """Records numbers of a stream that have no frame, and advances the stream past them."""
-        now_us = self._clock.now_us()
-
-        def work(tx: Transaction) -> None:
-            cameras.pass_over(tx.db, camera.id, epoch, from_seq, to_seq, reason, detail, now_us)
-
-        await self._store.write(work)
+        arrival = self.checked(camera, frame)
+        stored = await self._store.write(lambda tx: arrivals.store_single(tx, epoch, arrival, self.gap_us))
+        if not stored.duplicate:
+            self._sessions.stored(camera, stored)
+        return stored
 
     def _require_room(self) -> None:
         if self._room is not None:
             self._room.require()
-
-    def _told(self, camera: CameraRow, stored: StoredFrame) -> StoredFrame:
-        if not stored.duplicate:
-            self._sessions.stored(camera, stored)
-        return stored

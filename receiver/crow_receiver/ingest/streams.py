@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from crow.cctv.v1 import ingest_pb2 as pb
+from crow_receiver.ingest.arriving import Arriving
 from crow_receiver.ingest.protocol import ReceiverProtocol
 from crow_receiver.store.cameras import CameraRow
 from crow_shared.errors import CrowError, Kind
@@ -29,6 +30,8 @@ class Stream:
     protocol: ReceiverProtocol
     delivers: frozenset[CameraKey]  # live, so that no other daemon may
     cameras: Mapping[str, CameraRow] = field(default_factory=dict)
+    arriving: Arriving = field(default_factory=Arriving)
+    refused: dict[tuple[str, int], pb.Reject] = field(default_factory=dict)  # by camera id and number; not durable yet
     rejects: list[pb.Reject] = field(default_factory=list)
     paces: dict[str, int] = field(default_factory=dict)  # by camera id, in ms
     progress: asyncio.Event = field(default_factory=asyncio.Event)

@@ -59,7 +59,7 @@ class Uploads:
             session_id = sessions.session_for(tx.db, known, at_us, self._intake.gap_us)
             created = session_id is None
             if session_id is None:
-                session_id = sessions.open_session(tx.db, known, at_us, now_us)
+                session_id = sessions.open_session(tx.db, known, at_us, now_us).session_id
             row = sessions.find_session(tx.db, session_id)
             assert row is not None
             return row, created

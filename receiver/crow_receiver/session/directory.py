@@ -13,8 +13,8 @@ import structlog
 from crow_receiver.session import records
 from crow_receiver.session.actor import FrameArrived, FrameFinished, IngestSession, LaterSessionBegan
 from crow_receiver.session.records import BatchLimits, Outcome
+from crow_receiver.store.arrivals import StoredFrame
 from crow_receiver.store.cameras import CameraRow
-from crow_receiver.store.frames import StoredFrame
 from crow_receiver.store.store import Store
 from crow_shared.clock import Clock
 

@@ -1,30 +1,14 @@
-"""Frames: stored once, in the session that their capture time belongs to, waiting for their analysis.
-
-The session is found or opened in the transaction that stores the frame. A frame that comes after its session was closed
-opens it again: it will close anew with the next revision.
-"""
+"""Frames that wait for their analysis, and how far that has come."""
 
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from crow_receiver.store.cameras import CameraRow, advance
-from crow_receiver.store.sessions import open_session, session_for
-from crow_receiver.store.store import Transaction
-from crow_shared.frame import Frame
+from crow_receiver.store.cameras import CameraRow
 from crow_shared.identity import CameraKey
 from crow_shared.segments import Pointer
 
 PUT_OFF_MOST_US = 60_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFrame:
-    """Where a frame ended up; `duplicate` when it had been stored before."""
-
-    session_id: str
-    frame_index: int
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,48 +23,6 @@ class PendingFrame:
     late: bool
     picture: Pointer
     camera: CameraRow
-
-
-def store_frame(
-    tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int, *, late: bool = False
-) -> StoredFrame:
-    """Stores a frame with its picture and finds or opens its session; a `late` one is analysed after those in time."""
-    known = tx.db.execute(
-        "select session_id, frame_index from frame where camera = ? and epoch = ? and seq = ?",
-        (camera.id, epoch, frame.seq),
-    ).fetchone()
-    if known is not None:
-        return StoredFrame(known[0], known[1], duplicate=True)
-    session_id = session_for(tx.db, camera, frame.capture_us, gap_us)
-    if session_id is None:
-        session_id = open_session(tx.db, camera, frame.capture_us, now_us)
-    (frames,) = tx.db.execute(
-        """update session set frames = frames + 1, last_arrival_us = ?, state = 'open', closed_us = null,
-               first_capture_us = min(first_capture_us, ?), last_capture_us = max(last_capture_us, ?)
-           where id = ? returning frames""",
-        (now_us, frame.capture_us, frame.capture_us, session_id),
-    ).fetchone()
-    place = tx.pictures.append(frame.payload)
-    pointer = (place.segment, place.offset, place.length, place.crc32)
-    picture = (frame.encoding, frame.width, frame.height, *pointer)
-    tx.db.execute(
-        """insert into frame (camera, epoch, seq, session_id, frame_index, capture_us, time_source, received_us,
-               late, encoding, width, height, segment, "offset", length, crc32)
-           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (
-            camera.id,
-            epoch,
-            frame.seq,
-            session_id,
-            frames - 1,
-            frame.capture_us,
-            frame.time_source,
-            now_us,
-            late,
-            *picture,
-        ),
-    )
-    return StoredFrame(session_id, frames - 1, duplicate=False)
 
 
 _PENDING = """f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late,
@@ -128,15 +70,6 @@ def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) 
         "update frame set attempts = attempts + 1, failure = ?, not_before_us = ? where id = ? and state = 'pending'",
         (error, not_before_us, frame),
     )
-
-
-def advance_past(
-    tx: Transaction, camera: CameraRow, epoch: str, frame: Frame, now_us: int, gap_us: int, *, late: bool = False
-) -> StoredFrame:
-    """`store_frame` for a stream with positions: both in one transaction."""
-    stored = store_frame(tx, camera, epoch, frame, now_us, gap_us, late=late)
-    advance(tx.db, camera.id, epoch, frame.seq, frame.seq, now_us)
-    return stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ time, unless that is more than the gap away; then it opens a new one.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,26 +33,60 @@ class SessionRow:
     failed: int
 
 
-def session_for(db: sqlite3.Connection, camera: CameraRow, capture_us: int, gap_us: int) -> str | None:
-    """The session that a frame of this capture time belongs to, or None when it begins a new one.
+@dataclass(slots=True)
+class Span:
+    """A session's stretch of capture time and how many frames it has, which is also the next one's index."""
+
+    session_id: str
+    first_us: int
+    last_us: int
+    frames: int
+    expiring: bool = False
+
+    def take(self, capture_us: int) -> None:
+        """One more frame."""
+        self.first_us, self.last_us = min(self.first_us, capture_us), max(self.last_us, capture_us)
+        self.frames += 1
+
+
+def spans(db: sqlite3.Connection, camera: int, hour_us: int) -> list[Span]:
+    """The camera's sessions of an hour."""
+    rows = db.execute(
+        """select id, first_capture_us, last_capture_us, frames, state = 'expiring' from session
+           where camera = ? and hour_us = ?""",
+        (camera, hour_us),
+    )
+    return [Span(*row) for row in rows]
+
+
+def nearest(hour: Iterable[Span], capture_us: int, gap_us: int) -> Span | None:
+    """Of the sessions of its hour, the one that a frame of this capture time belongs to; None when it begins one.
 
     Raises CrowError(UNAVAILABLE) while retention takes that session away.
     """
-    row = db.execute(
-        """select id, max(0, first_capture_us - ?1, ?1 - last_capture_us) as away_us, state from session
-           where camera = ?2 and hour_us = ?3 order by away_us, first_capture_us limit 1""",
-        (capture_us, camera.id, capture_us // HOUR_US * HOUR_US),
-    ).fetchone()
-    if row is None or row[1] > gap_us:
+
+    def away(span: Span) -> tuple[int, int]:
+        return max(0, span.first_us - capture_us, capture_us - span.last_us), span.first_us
+
+    span = min(hour, key=away, default=None)
+    if span is None or away(span)[0] > gap_us:
         return None
-    session_id, _, state = row
-    if state == "expiring":
-        raise CrowError(Kind.UNAVAILABLE, "session_expiring", f"session {session_id} is being deleted: try again")
-    return str(session_id)
+    if span.expiring:
+        raise CrowError(Kind.UNAVAILABLE, "session_expiring", f"session {span.session_id} is being deleted: try again")
+    return span
 
 
-def open_session(db: sqlite3.Connection, camera: CameraRow, first_capture_us: int, now_us: int) -> str:
-    """A new session that begins with this capture time."""
+def session_for(db: sqlite3.Connection, camera: CameraRow, capture_us: int, gap_us: int) -> str | None:
+    """The session that a frame of this capture time belongs to, or None when it begins a new one.
+
+    Raises CrowError as `nearest` does.
+    """
+    span = nearest(spans(db, camera.id, capture_us // HOUR_US * HOUR_US), capture_us, gap_us)
+    return span.session_id if span is not None else None
+
+
+def open_session(db: sqlite3.Connection, camera: CameraRow, first_capture_us: int, now_us: int) -> Span:
+    """A new session that begins with this capture time, without frames still."""
     session_id = session_name(camera.key, first_capture_us)
     hour_us = first_capture_us // HOUR_US * HOUR_US
     db.execute(
@@ -59,7 +94,16 @@ def open_session(db: sqlite3.Connection, camera: CameraRow, first_capture_us: in
         "values (?, ?, ?, ?, ?, ?, ?)",
         (session_id, camera.id, hour_us, first_capture_us, first_capture_us, now_us, now_us),
     )
-    return session_id
+    return Span(session_id, first_capture_us, first_capture_us, 0)
+
+
+def extend(db: sqlite3.Connection, changed: Iterable[tuple[Span, int]]) -> None:
+    """Writes spans that have taken frames, the last of which arrived then; a closed session is open again."""
+    db.executemany(
+        """update session set frames = ?, first_capture_us = ?, last_capture_us = ?, last_arrival_us = ?,
+               state = 'open', closed_us = null where id = ?""",
+        [(span.frames, span.first_us, span.last_us, arrival_us, span.session_id) for span, arrival_us in changed],
+    )
 
 
 def session_name(key: CameraKey, first_capture_us: int) -> str:
