@@ -11,6 +11,7 @@ from conftest import ManualClock
 from receiver_parts import GAP_US, HOUR_US, PICTURE, SECOND_US, analysis, frame_at, known_camera, put, until
 
 from crow_receiver.cli.main import main
+from crow_receiver.ingest.arriving import Arriving
 from crow_receiver.ingest.intake import Intake
 from crow_receiver.ingest.room import DiskRoom
 from crow_receiver.queue.port import INTERACTION_QUEUE, Message
@@ -18,8 +19,8 @@ from crow_receiver.retention import RECORDS_AT_ONCE, Retention
 from crow_receiver.session import records
 from crow_receiver.session.records import BatchLimits, Outcome
 from crow_receiver.store import cameras, expiry, frames, outbox, pictures
+from crow_receiver.store.arrivals import StoredFrame
 from crow_receiver.store.cameras import CameraRow
-from crow_receiver.store.frames import StoredFrame
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
@@ -251,8 +252,10 @@ async def test_what_the_receiver_holds_is_analysed_and_dispatched_while_the_disk
     short, plenty = DiskRoom(tmp_path, free * 2), DiskRoom(tmp_path, 0)
     camera = await known_camera(store)
     full = Intake(store, Listener(), clock, GAP_US, short)
+    arriving = Arriving()
+    arriving.add(full.checked(camera, frame_at(HOUR_US, 1)))
     for bring in (
-        lambda: full.stream_frame(camera, "epoch", frame_at(HOUR_US, 1), late=False),
+        lambda: full.store_stream("epoch", arriving),
         lambda: full.single_frame(camera, "rest", frame_at(HOUR_US, 1)),
     ):
         with pytest.raises(CrowError) as caught:
@@ -260,9 +263,7 @@ async def test_what_the_receiver_holds_is_analysed_and_dispatched_while_the_disk
         assert caught.value.kind is Kind.UNAVAILABLE
         assert "MiB left" in caught.value.message
     assert "no frames are taken" in (short.shortage() or "")
-    await Intake(store, Listener(), clock, GAP_US, plenty).stream_frame(
-        camera, "epoch", frame_at(HOUR_US, 1), late=False
-    )
+    await Intake(store, Listener(), clock, GAP_US, plenty).store_stream("epoch", arriving)
     assert plenty.shortage() is None
     await analysed(store, clock)
     message = Message(INTERACTION_QUEUE, "m", b"{}", {})
