@@ -102,7 +102,6 @@ class _Fold:
         """Numbers that are nowhere become holes, unless later records said what became of them."""
         for epoch, hole in self._skipped:
             self.result.accounts.give_up(epoch, hole)
-        self.result.accounts.drop_acknowledged()
         return self.result
 
     def _start(self, start: pb.SegmentStart) -> None:
@@ -127,7 +126,6 @@ class _Fold:
         self._passed(epoch, camera_id, seq - 1)
         self._seen[epoch, camera_id] = seq
         self.result.accounts.give_out(epoch, camera_id, seq)
-        self.result.accounts.acknowledge(epoch, camera_id, spooled.acked_seq)
         self.segment.add(spooled)
 
     def _passed(self, epoch: str, camera_id: str, last_seq: int) -> None:

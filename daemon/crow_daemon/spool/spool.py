@@ -131,6 +131,7 @@ class Spool:
         if recovered.in_doubt:
             with suppress(OSError):  # on a full disk the next append does it; until then the damage stays in sight
                 self._begin_segment()
+        self._accounts.drop_acknowledged()
         self._unlink_dead()
 
     @property
@@ -162,6 +163,8 @@ class Spool:
         except OSError as error:
             self._accounts.drop_epoch(fresh)
             raise self._refused(error) from error
+        self._accounts.drop_acknowledged()
+        self._unlink_dead()
         return fresh
 
     def append(self, frames: Sequence[Frame]) -> list[Frame]:
@@ -317,7 +320,6 @@ class Spool:
             header = to_wire(replace(numbered[-1], payload=b""))
             spooled = pb.SpooledFrame(
                 epoch=epoch,
-                acked_seq=before.acked_seq,
                 spooled_us=now_us,
                 payload_bytes=len(frame.payload),
                 frame=header,
@@ -417,8 +419,8 @@ class Spool:
 
         Raises CrowError(UNAVAILABLE) when the disk refuses; then nothing is given up.
         """
-        oldest = next(iter(self._segments.values()), None)
-        if oldest is None or not oldest.spans:
+        oldest = next((segment for segment in self._segments.values() if segment.spans), None)
+        if oldest is None:
             return False
         holes = [Hole(camera_id, *span, reason, detail) for camera_id, spans in oldest.spans.items() for span in spans]
         try:
@@ -427,11 +429,12 @@ class Spool:
             raise self._refused(error) from error
         given_up = [(oldest.epoch, hole) for hole in holes if self._accounts.give_up(oldest.epoch, hole)]
         self._note_holes(given_up)
+        self._unlink_dead()
         return True
 
     def _give_back_room(self, segment: Segment) -> None:
         try:
-            if len(self._segments) == 1:
+            if segment.number == next(reversed(self._segments)):
                 self._begin_segment()
         except OSError as error:
             if error.errno not in _DISK_FULL:

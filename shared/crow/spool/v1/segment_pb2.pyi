@@ -230,15 +230,10 @@ class SpooledFrame(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
-    ACKED_SEQ_FIELD_NUMBER: _builtins.int
     SPOOLED_US_FIELD_NUMBER: _builtins.int
     PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
-    acked_seq: _builtins.int
-    """CameraMark.acked_seq when it was spooled: with it a frame tells what it needs to even when its segment's start is
-    damaged.
-    """
     spooled_us: _builtins.int
     """Microseconds since the Unix epoch."""
     payload_bytes: _builtins.int
@@ -250,14 +245,13 @@ class SpooledFrame(_message.Message):
         self,
         *,
         epoch: _builtins.str = ...,
-        acked_seq: _builtins.int = ...,
         spooled_us: _builtins.int = ...,
         payload_bytes: _builtins.int = ...,
         frame: _frame_pb2.Frame | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "epoch", b"epoch", "frame", b"frame", "payload_bytes", b"payload_bytes", "spooled_us", b"spooled_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "frame", b"frame", "payload_bytes", b"payload_bytes", "spooled_us", b"spooled_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
