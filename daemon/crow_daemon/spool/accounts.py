@@ -129,14 +129,14 @@ class Accounts:
         return [self.mark(epoch, camera_id) for camera_id in self._epochs.get(epoch, {})]
 
     def totals(self) -> list[CameraMark]:
-        """Per camera, how many numbers were given out and how many of them acknowledged since the spool was made."""
+        """Per camera, how many numbers were given out and how many acknowledged, since the spool was made, by id."""
         sums = {camera_id: CameraMark(camera_id, numbers, numbers) for camera_id, numbers in self._forgotten.items()}
         for epoch in self._epochs:
             for mark in self.marks(epoch):
                 sum_ = sums.get(mark.camera_id, _NO_MARK)
                 given_out, acked = sum_.last_seq + mark.last_seq, sum_.acked_seq + mark.acked_seq
                 sums[mark.camera_id] = CameraMark(mark.camera_id, given_out, acked)
-        return list(sums.values())
+        return [sums[camera_id] for camera_id in sorted(sums)]
 
     def give_out(self, epoch: str, camera_id: str, through_seq: int) -> None:
         """Numbers up to `through_seq` have been given out; a camera or an epoch that is not known is taken up."""

@@ -231,7 +231,7 @@ class Spool:
         return self._accounts.marks(epoch)
 
     def totals(self) -> list[CameraMark]:
-        """Per camera, how many numbers were given out and how many of them acknowledged since the spool was made."""
+        """Per camera, how many numbers were given out and how many acknowledged, since the spool was made, by id."""
         return self._accounts.totals()
 
     def waiting(self, epoch: str | None = None) -> dict[str, int]:
