@@ -198,6 +198,17 @@ def wire(camera_id: str, seq: int) -> pb.StreamFramesRequest:
     return pb.StreamFramesRequest(frame={"camera_id": camera_id, "seq": seq})
 
 
+def test_an_acknowledgement_is_pressing_once_a_quarter_of_the_window_is_durable() -> None:
+    receiver = ReceiverProtocol(8, 8)
+    receiver.welcome({"a": 0})
+    for seq in range(1, 5):
+        receiver.take_frame(wire("a", seq).frame)
+        receiver.durable("a", seq, frames=1)
+        assert receiver.ack_is_pressing is (seq % 2 == 0)
+        if receiver.ack_is_pressing:
+            receiver.ack()
+
+
 def test_a_frame_sent_twice_is_taken_once() -> None:
     receiver = welcomed(a=0)
     assert receiver.take_frame(wire("a", 1).frame)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from crow_shared.allocator import keep_freed_memory
 from crow_shared.errors import CrowError, Kind
 from crow_shared.lifecycle import Notifier
 from crow_shared.log import redacted
@@ -48,5 +49,6 @@ def config_option(default: Path, variable: str) -> Callable[[Command], Command]:
 
 def serve(service: Callable[[Notifier], Coroutine[Any, Any, bool]]) -> None:
     """Runs a service in the foreground to its end; exit code 1 when it says that a part of it failed."""
+    keep_freed_memory()
     if not asyncio.run(service(Notifier(os.environ))):
         raise SystemExit(1)

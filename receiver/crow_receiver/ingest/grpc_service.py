@@ -1,7 +1,8 @@
 """IngestService over grpc.aio: one stream per daemon and lane.
 
 Reading, storing and acknowledging run apart: what is read while the disk is busy is stored together next, in the order
-of the stream, and each commit is acknowledged at once, cumulatively. So the more there is to do, the larger the groups.
+of the stream, so the more there is to do, the larger the groups. Acknowledgements are cumulative: one goes when nothing
+more is on its way to the disk, or when a quarter of the window is durable.
 What is in memory is bounded: frames by the window, gaps by taking one at a time.
 """
 
@@ -199,8 +200,10 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
         while True:
             await stream.progress.wait()
             stream.progress.clear()
-            for answer in stream.answers():
-                await context.write(answer)
+            # While more is on its way to the disk, its end comes by here again: one Ack for several commits will do.
+            if not stream.storing or stream.protocol.ack_is_pressing:
+                for answer in stream.answers():
+                    await context.write(answer)
             if stream.failure is not None:
                 raise stream.failure
             if stream.replaced:

@@ -36,6 +36,7 @@ class ReceiverProtocol:
     _cameras: dict[str, _Camera] = field(default_factory=dict)
     _moved: set[str] = field(default_factory=set)
     _under_way: int = 0
+    _owed: int = 0  # frames that became durable since the last Ack
 
     def welcome(self, positions: Mapping[str, int], rejected: Iterable[pb.Reject] = ()) -> pb.StreamFramesResponse:
         """The answer to Hello, given where each camera's stream stands and what of it was rejected before."""
@@ -70,6 +71,7 @@ class ReceiverProtocol:
         """Everything of this camera up to `seq` is on disk, with it `frames` that were under way."""
         camera = self._cameras[camera_id]
         self._under_way -= frames
+        self._owed += frames
         if seq > camera.durable_seq:
             camera.durable_seq = seq
             self._moved.add(camera_id)
@@ -83,6 +85,11 @@ class ReceiverProtocol:
         """Whether there is something to acknowledge, or a window to tell."""
         return bool(self._moved) or self._told_frames != self.room_frames
 
+    @property
+    def ack_is_pressing(self) -> bool:
+        """Whether the sender may soon have to wait for an Ack: a quarter of the window has become durable."""
+        return self._owed * 4 >= self.room_frames
+
     def ack(self) -> pb.StreamFramesResponse:
         """The cumulative acknowledgement of all that became durable since the last one."""
         positions = [
@@ -90,6 +97,7 @@ class ReceiverProtocol:
             for name in sorted(self._moved)
         ]
         self._moved.clear()
+        self._owed = 0
         self._told_frames = self.room_frames
         return pb.StreamFramesResponse(ack=pb.Ack(cameras=positions, window_frames=self._told_frames))
 
