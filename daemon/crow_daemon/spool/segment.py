@@ -8,6 +8,7 @@ Invariants
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +78,12 @@ class SegmentWriter:
             self.sync()
             os.fsync(lock)
         except OSError:
-            self.abandon()
+            self.close()
             with suppress(OSError):
                 path.unlink()
             raise
 
-    def append(self, records: list[tuple[pb.RecordHeader, bytes]]) -> list[Record]:
+    def append(self, records: Sequence[tuple[pb.RecordHeader, bytes]]) -> list[Record]:
         """Writes records with their payloads; durable after `sync`. Raises OSError; then only `abandon` may follow."""
         buffers: list[bytes] = []
         written: list[Record] = []
@@ -100,10 +101,10 @@ class SegmentWriter:
         """Makes durable what was appended. Raises OSError; then only `abandon` may follow."""
         os.fdatasync(self._descriptor)
 
-    def abandon(self) -> None:
-        """Writes no more, and gives the room of half-written records back where the disk allows it."""
+    def abandon(self, end: int) -> None:
+        """Writes no more, and cuts off what lies behind `end` where the disk allows it."""
         with suppress(OSError):
-            os.ftruncate(self._descriptor, self.end)
+            os.ftruncate(self._descriptor, end)
         self.close()
 
     def close(self) -> None:

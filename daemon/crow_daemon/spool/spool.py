@@ -18,16 +18,12 @@ One thread at a time may use a Spool.
 """
 
 import errno
-import os
-from bisect import bisect_right
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
-from zlib import crc32
 
 import structlog
 
@@ -36,45 +32,20 @@ from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason, Lost, hole_
 from crow_daemon.spool.format import segment_path
 from crow_daemon.spool.limits import DropPolicy, SpoolLimits
 from crow_daemon.spool.quarantine import Quarantine
+from crow_daemon.spool.reading import START, Oldest, Position, Reading, SpooledFrame
 from crow_daemon.spool.recovery import recover
-from crow_daemon.spool.segment import Entry, Segment, SegmentReader, SegmentWriter
+from crow_daemon.spool.segment import Entry, Segment
+from crow_daemon.spool.segment_log import SegmentLog
 from crow_shared.clock import Clock, SystemClock
-from crow_shared.disk import locked_directory, make_directory, overwrite
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame, from_wire, to_wire
+from crow_shared.frame import Frame, to_wire
+
+__all__ = ["START", "Oldest", "Position", "Spool", "SpooledFrame"]
 
 log = structlog.get_logger()
 
 SEGMENT_BYTES = 32 << 20
-_OPEN_READERS = 3  # the live lane, the backlog lane, and one that looks for the oldest
-_READ_ATTEMPTS = 3
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Position(NamedTuple):
-    """A place in the order of spooling: a segment and an offset in it."""
-
-    segment: int
-    offset: int
-
-
-START = Position(0, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledFrame:
-    """A frame and its place in the order of spooling."""
-
-    position: Position
-    frame: Frame
-
-
-@dataclass(frozen=True, slots=True)
-class Oldest:
-    """The first frame that waits: when it was taken and when it was spooled, microseconds since the Unix epoch."""
-
-    capture_us: int
-    spooled_us: int
 
 
 class Spool:
@@ -93,40 +64,29 @@ class Spool:
         self._clock = clock or SystemClock()
         self._segment_bytes = min(segment_bytes, max(limits.max_bytes // 8, 1))
         self._quarantine = Quarantine(directory)
-        self._writer: SegmentWriter | None = None
-        self._readers: OrderedDict[int, SegmentReader] = OrderedDict()  # the latest used last
-        self._oldest: dict[
-            str, tuple[Position, pb.SpooledFrame]
-        ] = {}  # by epoch: the first that waited when last looked
-        self._unread: tuple[Position, int] = (START, 0)  # a frame that the disk did not read, and how often
         self.trouble: str | None = None  # why the disk does not take notes (acknowledgements, holes) or unlink files
         try:
-            make_directory(directory)
-            self._lock: int | None = locked_directory(directory)
+            self._log = SegmentLog(directory)
         except OSError as error:
             raise self._refused(error) from error
         try:
             self._open()
         except BaseException:
-            self.close()
+            self._log.close()
             raise
 
     def _open(self) -> None:
         recovered = recover(self._directory)
         self._accounts = recovered.accounts
-        self._segments = recovered.segments
-        self._bytes = sum(segment.disk_bytes for segment in self._segments.values())
-        self._next_number = max([0, *self._segments, *recovered.empty]) + 1
+        self._log.restore(recovered)
+        self._reading = Reading(self._log, self._accounts, self._quarantine)
         for number, damage in recovered.damages:
             log.warning("spool is damaged", segment=number, offset=damage.offset, bytes=damage.end - damage.offset)
             with suppress(OSError), segment_path(self._directory, number).open("rb") as file:
                 file.seek(damage.offset)
                 damaged = file.read(damage.end - damage.offset)
                 self._quarantine.set_aside(number, damage.offset, damaged, {"why": "no valid record"})
-        for number in recovered.empty:
-            with suppress(OSError):
-                segment_path(self._directory, number).unlink()
-        if recovered.in_doubt or not self._accounts.epochs():
+        if recovered.in_doubt or not self.epochs():
             self._accounts.start_epoch(uuid4().hex)
         if recovered.in_doubt:
             with suppress(OSError):  # on a full disk the next append does it; until then the damage stays in sight
@@ -137,12 +97,12 @@ class Spool:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the segment files."""
-        return self._bytes
+        return self._log.stored_bytes
 
     @property
     def half_full(self) -> bool:
         """Whether more than half of the bound is used; may be asked from any thread."""
-        return self._bytes > self._limits.max_bytes // 2
+        return self._log.stored_bytes > self._limits.max_bytes // 2
 
     def epochs(self) -> list[str]:
         """The runs of numbers that are not wholly acknowledged, oldest first; the last is the one being written."""
@@ -180,7 +140,6 @@ class Spool:
             try:
                 return self._write(frames)
             except OSError as error:
-                self._abandon_segment()
                 attempts += 1
                 if error.errno in _DISK_FULL:
                     may_drop = self._limits.drop is DropPolicy.OLDEST
@@ -196,12 +155,17 @@ class Spool:
         Raises CrowError(UNAVAILABLE) when the disk does not read.
         """
         found: list[SpooledFrame] = []
-        for segment, entry in self._waiting_entries(epoch, after):
-            frame = self._frame(segment, entry)
-            if frame is not None:
-                found.append(SpooledFrame(Position(segment.number, entry.offset), frame))
-            if len(found) == limit:
-                break
+        try:
+            for segment, entry in self._reading.waiting(epoch, after):
+                frame = self._reading.frame(segment, entry)
+                if isinstance(frame, Hole):
+                    self.give_up(epoch, frame)
+                else:
+                    found.append(SpooledFrame(Position(segment.number, entry.offset), frame))
+                if len(found) == limit:
+                    break
+        except OSError as error:
+            raise self._refused(error) from error
         return found
 
     def release(self, epoch: str, through: Mapping[str, int]) -> None:
@@ -243,16 +207,10 @@ class Spool:
 
     def oldest(self, epoch: str) -> Oldest | None:
         """The first frame of an epoch that waits. Raises CrowError(UNAVAILABLE) when the disk does not read."""
-        after = START
-        if known := self._oldest.get(epoch):
-            after, found = known
-            if self._accounts.is_waiting(epoch, found.frame.camera_id, found.frame.seq):
-                return Oldest(found.frame.capture_time_us, found.spooled_us)
-        for segment, entry in self._waiting_entries(epoch, after):
-            self._oldest[epoch] = (Position(segment.number, entry.offset), entry.header)
-            return Oldest(entry.header.frame.capture_time_us, entry.header.spooled_us)
-        self._oldest.pop(epoch, None)
-        return None
+        try:
+            return self._reading.oldest(epoch)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def lost(self) -> list[Lost]:
         """What was given up since the spool was made, over all epochs."""
@@ -262,7 +220,7 @@ class Spool:
         """Gives up what has waited for longer than `max_age_s`, a segment at a time. Raises CrowError(UNAVAILABLE)."""
         limit_us = self._clock.now_us() - int(self._limits.max_age_s * 1_000_000)
         detail = f"the spool keeps frames for {self._limits.max_age_s / 3600:g} h"
-        while self._limits.max_age_s and next(iter(self._segments.values()), _NO_SEGMENT).newest_us < limit_us:
+        while self._limits.max_age_s and next(iter(self._log.segments.values()), _NO_SEGMENT).newest_us < limit_us:
             if not self._let_go_oldest(HoleReason.SPOOL_AGE, detail):
                 break
 
@@ -275,17 +233,18 @@ class Spool:
         """
         erased = 0
         try:
-            for segment in list(self._segments.values()):
-                found = [entry for entry in self._reader(segment).entries if _shows(entry, camera_id, from_us, to_us)]
+            for segment in list(self._log.segments.values()):
+                found = [
+                    entry for entry in self._log.reader(segment).entries if _shows(entry, camera_id, from_us, to_us)
+                ]
                 holes = [Hole(camera_id, seq, seq, HoleReason.ERASED, "by the operator") for seq in map(_seq, found)]
                 self._note_holes(
                     [(segment.epoch, hole) for hole in holes if self._accounts.give_up(segment.epoch, hole)]
                 )
-                self._overwrite(segment, found)
+                self._log.overwrite(segment, found)
                 erased += len(found)
             self._quarantine.erase(camera_id, from_us, to_us)
-            if self._writer is not None:
-                self._writer.sync()
+            self._log.sync()
         except OSError as error:
             raise self._refused(error) from error
         self._unlink_dead()
@@ -293,22 +252,14 @@ class Spool:
 
     def close(self) -> None:
         """Gives files and directory back; nothing promised is lost by it."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        while self._readers:
-            self._readers.popitem()[1].close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._log.close()
 
     # Writing
 
     def _write(self, frames: Sequence[Frame]) -> list[Frame]:
         now_us = self._clock.now_us()
-        writer = self._writer
-        if writer is None or self._is_ripe(now_us):
-            writer = self._begin_segment()
+        if self._needs_segment(now_us):
+            self._begin_segment()
         epoch = self.epochs()[-1]
         marks: dict[str, CameraMark] = {}
         numbered: list[Frame] = []
@@ -327,61 +278,33 @@ class Spool:
             records.append((pb.RecordHeader(frame=spooled), frame.payload))
         # With it, damage to the last frame's header does not hide which numbers were given out.
         records.append((pb.RecordHeader(marks=marks_message(epoch, list(marks.values()))), b""))
-        written = writer.append(records)
-        writer.sync()
-        segment = self._segments[writer.number]
-        for record in written[:-1]:
-            segment.add(record.header.frame)
-            if reader := self._readers.get(segment.number):
-                reader.add(record)
+        self._log.write(records)
         for mark in marks.values():
             self._accounts.give_out(epoch, mark.camera_id, mark.last_seq)
-        self._grown(segment, writer)
         return numbered
 
     def _note(self, headers: Sequence[pb.RecordHeader]) -> None:
         """Writes records that may get lost. A disk that does not take them must not stop the delivery of frames."""
         try:
-            writer = self._writer or self._begin_segment()
-            writer.append([(header, b"") for header in headers])
-            self._grown(self._segments[writer.number], writer)
+            if self._log.written is None:
+                self._begin_segment()
+            self._log.note(headers)
         except OSError as error:
-            self._abandon_segment()
             self._troubled(error)
         else:
             self.trouble = None
 
-    def _begin_segment(self) -> SegmentWriter:
+    def _begin_segment(self) -> None:
         """Starts a segment, durable with all that is known. Raises OSError."""
-        assert self._lock is not None, "open"
-        number = self._next_number
-        self._next_number += 1
-        fresh = SegmentWriter(self._directory, self._lock, number, self._accounts.snapshot())
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = fresh
-        self._segments[number] = Segment(number, self.epochs()[-1])
-        self._grown(self._segments[number], fresh)
-        return fresh
+        self._log.begin(self._accounts.snapshot(), self.epochs()[-1])
 
-    def _is_ripe(self, now_us: int) -> bool:
-        """Whether the segment being written is to be followed by a fresh one."""
-        assert self._writer is not None
-        segment = self._segments[self._writer.number]
+    def _needs_segment(self, now_us: int) -> bool:
+        segment = self._log.written
+        if segment is None:
+            return True
         share_us = int(self._limits.max_age_s * 1_000_000) // 8  # so that age does not have to wait for bytes
         aged = bool(share_us and segment.spans and now_us - segment.oldest_us > share_us)
         return segment.end >= self._segment_bytes or aged
-
-    def _grown(self, segment: Segment, writer: SegmentWriter) -> None:
-        self._bytes += writer.end - segment.end
-        segment.disk_bytes += writer.end - segment.end
-        segment.end = writer.end
-
-    def _abandon_segment(self) -> None:
-        """After a write or a sync has failed: what lies behind the last success counts no more."""
-        if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None
 
     # Giving up and letting go
 
@@ -393,7 +316,7 @@ class Spool:
     def _make_room(self, fresh_bytes: int) -> None:
         """Raises CrowError(EXHAUSTED) when the policy or the file system leaves none."""
         while True:
-            over = self._bytes + fresh_bytes > self._limits.max_bytes
+            over = self._log.stored_bytes + fresh_bytes > self._limits.max_bytes
             low = self._is_disk_low(fresh_bytes)
             if not over and not low:
                 return
@@ -409,17 +332,16 @@ class Spool:
         if not self._limits.min_free_bytes:
             return False
         try:
-            system = os.statvfs(self._directory)
+            return self._log.free_bytes() < self._limits.min_free_bytes + fresh_bytes
         except OSError as error:
             raise self._refused(error) from error
-        return system.f_bavail * system.f_frsize < self._limits.min_free_bytes + fresh_bytes
 
     def _let_go_oldest(self, reason: HoleReason, detail: str) -> bool:
         """Gives up what waits in the oldest segment and gives back its room; whether there was one with frames.
 
         Raises CrowError(UNAVAILABLE) when the disk refuses; then nothing is given up.
         """
-        oldest = next((segment for segment in self._segments.values() if segment.spans), None)
+        oldest = next((segment for segment in self._log.segments.values() if segment.spans), None)
         if oldest is None:
             return False
         holes = [Hole(camera_id, *span, reason, detail) for camera_id, spans in oldest.spans.items() for span in spans]
@@ -434,38 +356,26 @@ class Spool:
 
     def _give_back_room(self, segment: Segment) -> None:
         try:
-            if segment.number == next(reversed(self._segments)):
+            if self._log.is_newest(segment):
                 self._begin_segment()
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise
             # Not a byte is free for the segment that has to follow first: this one stays, without its pictures.
-            self._overwrite(segment, self._reader(segment).entries)
+            self._log.overwrite(segment, self._log.reader(segment).entries)
             segment.spans = {}
         else:
             self._unlink(segment)
 
-    def _overwrite(self, segment: Segment, entries: Sequence[Entry]) -> None:
-        """Makes pictures unreadable, durably. Raises OSError."""
-        if not entries:
-            return
-        descriptor = os.open(segment_path(self._directory, segment.number), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            for entry in entries:
-                overwrite(descriptor, entry.payload_offset, entry.header.payload_bytes)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-
     def _unlink_dead(self) -> None:
         """Unlinks segments in which nothing waits, of each epoch from its oldest to the first one that is needed."""
         needed: set[str] = set()
-        for segment in list(self._segments.values()):
+        for segment in list(self._log.segments.values()):
             if segment.epoch in needed or segment.is_live(self._accounts):
                 needed.add(segment.epoch)
                 continue
             try:
-                if segment.number == next(reversed(self._segments)):
+                if self._log.is_newest(segment):
                     if segment.end < self._segment_bytes or not segment.spans:
                         break
                     self._begin_segment()
@@ -476,76 +386,11 @@ class Spool:
 
     def _unlink(self, segment: Segment) -> None:
         """Raises OSError."""
-        # What says that its frames may go has to outlive them. Where that fails, they count as let go after a crash.
-        if self._writer is not None:
-            try:
-                self._writer.sync()
-            except OSError as error:
-                self._abandon_segment()
-                self._troubled(error)
-        segment_path(self._directory, segment.number).unlink(missing_ok=True)
-        del self._segments[segment.number]
-        self._bytes -= segment.disk_bytes
-        if reader := self._readers.pop(segment.number, None):
-            reader.close()
-
-    # Reading
-
-    def _reader(self, segment: Segment) -> SegmentReader:
-        """Raises OSError."""
-        reader = self._readers.get(segment.number) or SegmentReader(self._directory, segment)
-        self._readers[segment.number] = reader
-        self._readers.move_to_end(segment.number)
-        if len(self._readers) > _OPEN_READERS:
-            self._readers.popitem(last=False)[1].close()
-        return reader
-
-    def _waiting_entries(self, epoch: str, after: Position) -> Iterator[tuple[Segment, Entry]]:
-        """The frames of an epoch that wait behind a position, in order of spooling. Raises CrowError(UNAVAILABLE)."""
-        for segment in list(self._segments.values()):
-            if segment.number < after.segment or segment.epoch != epoch or not segment.spans:
-                continue
-            try:
-                entries = self._reader(segment).entries
-            except OSError as error:
-                raise self._refused(error) from error
-            behind = after.offset if segment.number == after.segment else -1
-            for index in range(bisect_right(entries, behind, key=_offset), len(entries)):
-                header = entries[index].header.frame
-                if self._accounts.is_waiting(epoch, header.camera_id, header.seq) and segment.holds(
-                    header.camera_id, header.seq
-                ):
-                    yield segment, entries[index]
-
-    def _frame(self, segment: Segment, entry: Entry) -> Frame | None:
-        """The frame with its picture; None when it is damaged. Raises CrowError(UNAVAILABLE)."""
-        header, position = entry.header.frame, Position(segment.number, entry.offset)
-        payload, why = b"", "its checksum is wrong"
         try:
-            payload = self._reader(segment).payload(entry)
-        except OSError as error:
-            attempts = self._unread[1] + 1 if self._unread[0] == position else 1
-            self._unread = (position, attempts)
-            if attempts < _READ_ATTEMPTS:
-                raise self._refused(error) from error
-            why = f"the disk does not read it: {error.strerror}"
-        if len(payload) == entry.header.payload_bytes and crc32(payload) == header.crc32:
-            try:
-                return replace(from_wire(header), payload=payload)
-            except CrowError as error:
-                why = error.message
-        known = {
-            "why": why,
-            "epoch": entry.header.epoch,
-            "camera_id": header.camera_id,
-            "seq": header.seq,
-            "capture_us": header.capture_time_us,
-            "crc32": header.crc32,
-        }
-        log.warning("a spooled frame is damaged", camera=header.camera_id, seq=header.seq, why=why)
-        self._quarantine.set_aside(segment.number, entry.payload_offset, payload, known)
-        self.give_up(entry.header.epoch, Hole(header.camera_id, header.seq, header.seq, HoleReason.CORRUPT, why))
-        return None
+            self._log.sync()
+        except OSError as error:  # after a crash its frames would count as let go; the room is needed all the same
+            self._troubled(error)
+        self._log.unlink(segment)
 
     # Trouble
 
@@ -572,7 +417,3 @@ def _shows(entry: Entry, camera_id: str, from_us: int, to_us: int) -> bool:
 
 def _seq(entry: Entry) -> int:
     return entry.header.frame.seq
-
-
-def _offset(entry: Entry) -> int:
-    return entry.offset
