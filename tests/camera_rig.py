@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.pyav_source import source_of
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.registry.camera import Camera, RtspAddress, Transport
@@ -30,6 +31,8 @@ class CollectingSink:
         self.frames: list[Frame] = []
         self.refusing = False
         self._changed = threading.Condition()
+
+    refusal = Dropped.SPOOL_FULL
 
     def offer(self, frame: Frame) -> bool:
         if self.refusing:

@@ -45,6 +45,7 @@ class Daemon:
         # Its registry connection is its own, since it works in another thread.
         self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
         self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace)
+        self._status_trouble = ""
         self._started_us = self._clock.now_us()
 
     async def run(self) -> bool:
@@ -74,6 +75,8 @@ class Daemon:
         await within(step_s, "capture", lambda: asyncio.to_thread(self._capture.stop, step_s))
         self._spool.finish()
         await within(step_s, "spool", lambda: finished(writer))
+        if self._spool.waiting:
+            log.error("frames are lost: the disk did not take them", frames=self._spool.waiting)
         if not uplink.done() and self._uplink.state == "connected":
             await within(step_s, "uplink", self._all_sent)
         await self._write_status()
@@ -99,6 +102,7 @@ class Daemon:
                 if version_now != announced:
                     announced = version_now
                     self._uplink.reannounce()
+            await self._spool.let_go_aged()
             await self._write_status()
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
@@ -107,8 +111,11 @@ class Daemon:
     async def _write_status(self) -> None:
         try:
             status.write(self._settings.state_path, await self._status())
+            self._status_trouble = ""
         except (OSError, CrowError) as error:
-            log.warning("status file could not be written", error=str(error))
+            if str(error) != self._status_trouble:  # it is written every second
+                log.warning("status file cannot be written", error=str(error))
+            self._status_trouble = str(error)
 
     async def _status(self) -> dict[str, Any]:
         """See docs/OPERATIONS.md for the fields."""
@@ -143,6 +150,7 @@ class Daemon:
             },
             "spool": {
                 "waiting": sum(pending.values()),
+                "in_memory": self._spool.waiting,
                 "bytes": stored,
                 "max_bytes": self._settings.spool.max_bytes,
                 "trouble": self._spool.trouble,

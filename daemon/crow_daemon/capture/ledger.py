@@ -30,7 +30,9 @@ class Missed(StrEnum):
 class Dropped(StrEnum):
     """Why a sample was neither offered nor held back by the gate."""
 
-    OVERLOAD = "overload"  # no room behind us
+    OVERLOAD = "overload"  # too many wait for the spool's disk
+    SPOOL_FULL = "spool_full"  # the disk, or the spool by its bounds, has no room
+    SPOOL_UNAVAILABLE = "spool_unavailable"  # the disk refuses: read-only, or failing
     ENCODE_ERROR = "encode_error"
     DEGRADED = "degraded"  # the receiver asked for a longer interval
     STOPPED = "stopped"  # a recording was waiting for room when it was stopped

@@ -183,7 +183,7 @@ class CameraRunner:
         waits = isinstance(self.camera.source, Recording)
         while not self._sink.offer(frame):
             if not waits:
-                return Dropped.OVERLOAD
+                return self._sink.refusal
             if self._stop.wait(_SINK_RETRY_S):
                 return Dropped.STOPPED
         return None

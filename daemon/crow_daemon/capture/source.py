@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.ledger import Dropped
 from crow_daemon.gate.gate import Luma
 from crow_shared.frame import Frame, TimeSource
 
@@ -88,4 +89,9 @@ class FrameSink(Protocol):
 
     def offer(self, frame: Frame) -> bool:
         """Takes the frame over, or returns False at once when there is no room for it."""
+        ...
+
+    @property
+    def refusal(self) -> Dropped:
+        """Why `offer` says no at present."""
         ...

@@ -2,8 +2,8 @@
 
 Invariants
 1. Every use of the Spool happens on this thread.
-2. At most `MAX_WAITING_FRAMES` fresh frames wait in memory. When it is full, `offer` says no and the camera counts the
-   sample as dropped: memory stays bounded however slow the disk is.
+2. At most `MAX_WAITING_FRAMES` fresh frames wait in memory, and `MAX_WAITING_BYTES` give or take one. Then `offer` says
+   no, `refusal` says why, and the camera counts the sample as dropped: memory stays bounded however slow the disk is.
 3. A frame leaves the waiting line only after `Spool.append` has returned. When the disk refuses, the same frames are
    tried again, and the trouble is visible until it ends.
 """
@@ -12,19 +12,23 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
 import structlog
 
+from crow_daemon.capture.ledger import Dropped
 from crow_daemon.spool.spool import Spool
-from crow_shared.errors import CrowError
+from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, TimeSource
 
 log = structlog.get_logger()
 
 MAX_WAITING_FRAMES = 256
+MAX_WAITING_BYTES = 64 << 20
 GROUP_FRAMES = 64  # one fsync for up to so many frames
+GROUP_BYTES = 8 << 20  # give or take one frame
 RETRY_S = 2.0
 
 Result = TypeVar("Result")
@@ -38,12 +42,27 @@ class SpoolThread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._spool: Spool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = Lock()  # guards _waiting, which capture threads fill, and _finishing
+        self._lock = Lock()  # guards _waiting and its bytes, which capture threads fill, and _finishing
         self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
         self._fresh = asyncio.Event()
         self._finishing = False
         self.stored = asyncio.Event()  # set after each append; whoever waits for it clears it
-        self.trouble: str | None = None
+        self._refused: CrowError | None = None  # why the disk does not take frames
+
+    @property
+    def trouble(self) -> str | None:
+        """What the disk refuses, in words."""
+        if self._refused is not None:
+            return self._refused.message
+        return None if self._spool is None else self._spool.trouble
+
+    @property
+    def refusal(self) -> Dropped:
+        """Why `offer` says no at present."""
+        if self._refused is None:
+            return Dropped.OVERLOAD
+        return Dropped.SPOOL_FULL if self._refused.kind is Kind.EXHAUSTED else Dropped.SPOOL_UNAVAILABLE
 
     async def start(self) -> None:
         """Opens the spool. Raises CrowError(UNAVAILABLE) when it cannot be used."""
@@ -66,9 +85,11 @@ class SpoolThread:
         if frame.time_source is TimeSource.RECORDING and self._spool.half_full:
             return False
         with self._lock:
-            if self._finishing or len(self._waiting) >= MAX_WAITING_FRAMES:
+            full = len(self._waiting) >= MAX_WAITING_FRAMES or self._waiting_bytes >= MAX_WAITING_BYTES
+            if self._finishing or full:
                 return False
             self._waiting.append(frame)
+            self._waiting_bytes += len(frame.payload)
         assert self._loop is not None, "started"
         self._loop.call_soon_threadsafe(self._fresh.set)
         return True
@@ -86,6 +107,13 @@ class SpoolThread:
             while group := self._group():
                 await self._store(group)
 
+    async def let_go_aged(self) -> None:
+        """Gives up what has waited for too long; to be called now and then, since `append` alone may not come."""
+        try:
+            await self.call(Spool.let_go_aged)
+        except CrowError as error:
+            log.warning("frames past their age cannot be let go", error=error.message)
+
     def finish(self) -> None:
         """No more frames are taken: `write_offered` may end."""
         with self._lock:
@@ -96,22 +124,29 @@ class SpoolThread:
         try:
             await self.call(lambda spool: spool.append(group))
         except CrowError as error:
-            if self.trouble != error.message:
+            if self._refused is None or self._refused.message != error.message:
                 log.error("spool does not take frames", error=error.message, waiting=self.waiting)
-            self.trouble = error.message
+            self._refused = error
             await asyncio.sleep(RETRY_S)
             return
-        if self.trouble:
+        if self._refused is not None:
             log.info("spool takes frames again")
-        self.trouble = None
+        self._refused = None
         with self._lock:
             for _ in group:
-                self._waiting.popleft()
+                self._waiting_bytes -= len(self._waiting.popleft().payload)
         self.stored.set()
 
     def _group(self) -> list[Frame]:
+        group: list[Frame] = []
+        group_bytes = 0
         with self._lock:
-            return [self._waiting[index] for index in range(min(GROUP_FRAMES, len(self._waiting)))]
+            for frame in islice(self._waiting, GROUP_FRAMES):
+                group.append(frame)
+                group_bytes += len(frame.payload)
+                if group_bytes >= GROUP_BYTES:
+                    break
+        return group
 
     async def close(self) -> None:
         """Closes the spool and ends the thread."""

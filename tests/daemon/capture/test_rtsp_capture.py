@@ -136,7 +136,7 @@ def test_the_samples_expected_are_the_time_times_the_rate_through_every_fault(
                 seen = len(sink.frames)
                 sink.wait_for(seen + 2)
             sink.refusing = True
-            eventually(lambda: runner.snapshot().counters.dropped.get(Dropped.OVERLOAD, 0) >= 2, "overload")
+            eventually(lambda: runner.snapshot().counters.dropped.get(Dropped.SPOOL_FULL, 0) >= 2, "a full spool")
         due = (time.monotonic() - began_s) / 0.2
     counters = runner.snapshot().counters
     assert abs(counters.expected - due) <= 4

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from crow_daemon.capture.ledger import Dropped
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
-from crow_daemon.spool.thread import MAX_WAITING_FRAMES, SpoolThread
+from crow_daemon.spool.thread import GROUP_BYTES, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, SpoolThread
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame, TimeSource
+from crow_shared.frame import MAX_PICTURE_BYTES, Frame, TimeSource
 
 
 def frame(size: int = 100, source: TimeSource = TimeSource.ARRIVAL) -> Frame:
@@ -54,29 +55,60 @@ async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_
     assert thread.offer(frame(source=TimeSource.RECORDING))
 
 
-async def test_a_disk_that_refuses_costs_no_frame(thread: SpoolThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusals = 2
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(Kind.EXHAUSTED, Dropped.SPOOL_FULL), (Kind.UNAVAILABLE, Dropped.SPOOL_UNAVAILABLE)],
+)
+async def test_a_disk_that_refuses_costs_no_frame_that_was_taken_and_what_is_not_taken_has_its_reason(
+    thread: SpoolThread, monkeypatch: pytest.MonkeyPatch, kind: Kind, reason: Dropped
+) -> None:
+    refuses = True
 
     def append(spool: Spool, frames: list[Frame]) -> list[Frame]:
-        nonlocal refusals
-        if refusals:
-            refusals -= 1
-            raise CrowError(Kind.UNAVAILABLE, "store_unavailable", "No space left on device")
+        if refuses:
+            raise CrowError(kind, "spool_full", "No space left on device")
         return real(spool, frames)
 
     real = Spool.append
     monkeypatch.setattr(Spool, "append", append)
     monkeypatch.setattr("crow_daemon.spool.thread.RETRY_S", 0.01)
-    for _ in range(3):
-        thread.offer(frame())
+    assert thread.refusal is Dropped.OVERLOAD
+    while thread.offer(frame()):
+        pass
     writing = asyncio.create_task(thread.write_offered())
     async with asyncio.timeout(10):
         while trouble(thread) != "No space left on device":
             await asyncio.sleep(0)
+    assert not thread.offer(frame())
+    assert thread.refusal is reason
+    refuses = False
     thread.finish()
     await asyncio.wait_for(writing, 10)
     assert trouble(thread) is None
-    assert await thread.call(lambda spool: spool.waiting()) == {"till": 3}
+    assert await thread.call(lambda spool: spool.waiting()) == {"till": MAX_WAITING_FRAMES}
+
+
+async def test_large_pictures_are_bounded_in_bytes_in_memory_and_in_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+
+    def append(_: Spool, frames: list[Frame]) -> list[Frame]:
+        groups.append(sum(len(frame.payload) for frame in frames))
+        return frames
+
+    monkeypatch.setattr(Spool, "append", append)
+    thread = SpoolThread(lambda: Spool(tmp_path, SpoolLimits(1 << 40)))
+    await thread.start()
+    picture = frame(MAX_PICTURE_BYTES)
+    taken = 0
+    while thread.offer(picture):
+        taken += 1
+    assert taken * MAX_PICTURE_BYTES == MAX_WAITING_BYTES
+    await written(thread)
+    assert max(groups) <= GROUP_BYTES + MAX_PICTURE_BYTES
+    assert sum(groups) == taken * MAX_PICTURE_BYTES
+    await thread.close()
 
 
 async def test_nothing_is_taken_after_the_end(thread: SpoolThread) -> None:
