@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, Gauge
 
 from crow.cctv.v1 import ingest_pb2, ingest_pb2_grpc
+from crow_receiver.erasure import Eraser
 from crow_receiver.ingest.grpc_service import IngestService
 from crow_receiver.ingest.intake import Intake
 from crow_receiver.ingest.room import DiskRoom
@@ -109,6 +110,7 @@ class Receiver:
             registry=registry,
         )
         self._retention = Retention(self._store, clock, settings.retention.pictures_h, settings.retention.records_h)
+        self._eraser = Eraser(self._store, self._queue, clock, self._directory, self._dispatcher.publishing)
         self._metrics = Metrics(registry, self._store, clock, self._ingest, self._directory, self._vision)
         internal_key = settings.gateway.internal_key.get_secret_value() or None
         if internal_key is None:
@@ -146,6 +148,7 @@ class Receiver:
             self._tasks.start("analysis", self._scheduler.run())
             self._tasks.start("overload", self._overload.run())
             self._tasks.start("retention", self._retention.run())
+            self._tasks.start("erasure", self._eraser.run())
             self._tasks.start("metrics", self._metrics.run())
             self._tasks.start("watchdog", self._notifier.feed_watchdog())
             self._tasks.start("sessions", _raised(self._directory.failed))

@@ -17,6 +17,7 @@ _CAMERAS = """
         (select count(*) from frame where camera = c.id and state = 'pending'),
         (select count(*) from frame where camera = c.id and state = 'analysed'),
         (select count(*) from frame where camera = c.id and state = 'failed'),
+        (select count(*) from frame where camera = c.id and state = 'erased'),
         (select coalesce(sum(to_seq - from_seq + 1), 0) from missing where camera = c.id),
         (select count(*) from session where camera = c.id),
         (select count(*) from session where camera = c.id and state = 'open'),
@@ -27,7 +28,7 @@ _CAMERAS = """
 
 @dataclass(frozen=True, slots=True)
 class CameraOverview:
-    """Frames of one camera by what became of them; stored = waiting + analysed + failed.
+    """Frames of one camera by what became of them; stored is their sum.
 
     `late_waiting` of those that wait came long after their capture; `behind_s` and `late_behind_s` are for how long the
     oldest frame of now, and the oldest late one, have waited.
@@ -41,6 +42,7 @@ class CameraOverview:
     waiting: int
     analysed: int
     failed: int
+    erased: int
     missing: int
     sessions: int
     open_sessions: int

@@ -3,6 +3,7 @@
 1. A commit that returned is on disk: WAL with synchronous=FULL (NORMAL loses committed rows in a power cut).
 2. A schema is changed by its migrations only, under a file lock, since several processes may start at once.
 3. The file is readable by its owner alone.
+4. What is deleted is overwritten in the file, and gone from the log beside it once that was emptied.
 """
 
 import fcntl
@@ -45,7 +46,18 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
+    connection.execute("pragma secure_delete = on")
     return connection
+
+
+def empty_log(connection: sqlite3.Connection) -> None:
+    """Brings the log beside the file into the file and empties it, so that deleted content is in neither.
+
+    Raises CrowError(UNAVAILABLE) when somebody reads from the log for longer than the busy timeout.
+    """
+    (busy, _, _) = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+    if busy:
+        raise CrowError(Kind.UNAVAILABLE, "database_busy", "another process reads the database's log; try again")
 
 
 @contextmanager

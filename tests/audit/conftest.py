@@ -52,7 +52,7 @@ class Audited:
             pending = await self.store.read(lambda db: frames.next_frames(db, self.clock.now_us()))
             frame = pending[0]
             failure = failures(number)
-            outcome = Outcome(frame, None if failure else analysis(), failure)
+            outcome = Outcome(frame, None if failure else analysis(f"Seen at {frame.capture_us}."), failure)
             await self.store.write(
                 lambda tx, f=frame, o=outcome: records.record(tx, f.session_id, [o], LIMITS, self.clock.now_us())  # type: ignore[misc]
             )

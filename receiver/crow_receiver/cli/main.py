@@ -8,6 +8,7 @@ import click
 from crow_receiver.cli.audit import audit
 from crow_receiver.cli.camera import camera
 from crow_receiver.cli.context import Context
+from crow_receiver.cli.erase import erase, list_erasures
 from crow_receiver.cli.queue import queue
 from crow_receiver.cli.status import status
 from crow_receiver.models.cli import model
@@ -33,6 +34,8 @@ main.add_command(model)
 main.add_command(status)
 main.add_command(audit)
 main.add_command(camera)
+main.add_command(erase)
+main.add_command(list_erasures)
 
 
 @main.command()

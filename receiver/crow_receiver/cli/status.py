@@ -26,7 +26,7 @@ def _print(counted: Overview) -> None:
     for camera in counted.cameras:
         click.echo(
             f"{camera.camera}: {camera.stored} frames ({camera.analysed} analysed, {camera.waiting} waiting, "
-            f"{camera.failed} failed), {camera.missing} missing; "
+            f"{camera.failed} failed, {camera.erased} erased), {camera.missing} missing; "
             f"sessions: {camera.sessions} ({camera.open_sessions} open){_behind(camera)}"
         )
     for failure, frames in counted.failures.items():

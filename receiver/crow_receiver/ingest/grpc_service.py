@@ -178,6 +178,9 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
         for one in await self._intake.store_stream(stream.hello.spool_epoch, stream.arriving):
             camera_id = one.camera.key.camera_id
             reject = stream.refused.pop((camera_id, one.to_seq), None)
+            if isinstance(one, Missing) and one.frame_came:
+                code = _REJECT_CODES[one.reason]
+                reject = pb.Reject(camera_id=camera_id, seq=one.to_seq, code=code, reason=one.detail)
             if reject is not None:
                 stream.rejects.append(reject)
             carried = isinstance(one, Arrival) or reject is not None

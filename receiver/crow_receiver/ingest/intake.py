@@ -71,12 +71,13 @@ class Intake:
     async def store_stream(self, epoch: str, arriving: Arriving) -> list[Arrival | Missing]:
         """Stores what a stream has brought by the time that the store begins with it, and moves the stream's position.
 
-        All in one transaction; returns what that was. Raises CrowError(UNAVAILABLE) when the disk has no room.
+        All in one transaction; returns what that was, frames of an erased span as missing ones. Raises
+        CrowError(UNAVAILABLE) when the disk has no room.
         """
         self._require_room()
 
         def work(tx: Transaction) -> tuple[list[Arrival | Missing], list[tuple[CameraRow, StoredFrame]]]:
-            arrived = arriving.take_all()
+            arrived = arrivals.without_erased(tx, arriving.take_all())
             return arrived, arrivals.store_stream(tx, epoch, arrived, self.gap_us)
 
         arrived, stored = await self._store.write(work)

@@ -4,7 +4,7 @@ The consumer takes a message for CCTV when the body has `frameAnalyses`, and rea
 `description` alone. Everything beyond its contract is an extra field that it passes over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -127,6 +127,16 @@ def interaction_batch(
         engine=_engine_of(ordered[0]),
         frame_analyses=[FrameAnalysis.of(frame) for frame in ordered],
     )
+
+
+def with_frames(body: bytes, kept: Collection[int]) -> bytes | None:
+    """A batch's body with those of its frames alone whose index is kept; None when none is."""
+    batch = InteractionBatch.model_validate_json(body)
+    frames = [frame for frame in batch.frame_analyses if frame.frame_index in kept]
+    if not frames:
+        return None
+    span = {"batch_start_timestamp": frames[0].timestamp, "batch_end_timestamp": frames[-1].timestamp}
+    return batch.model_copy(update={"frame_analyses": frames, **span}).to_json()
 
 
 def batch_has_room(facts: SessionFacts, frames: Sequence[AnalysedFrame], candidate: AnalysedFrame) -> bool:

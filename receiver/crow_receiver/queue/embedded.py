@@ -15,7 +15,7 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from crow_receiver.queue.port import (
     Depth,
     Message,
     MessageState,
+    Rewriting,
     Settlement,
     StoredMessage,
     Trace,
@@ -37,7 +38,7 @@ from crow_receiver.queue.port import (
     checked_queue,
 )
 from crow_shared.clock import Clock
-from crow_shared.database import open_database, transaction
+from crow_shared.database import empty_log, open_database, transaction
 from crow_shared.errors import CrowError, Kind
 
 MAX_DELIVERIES = 4  # once and three retries
@@ -174,6 +175,17 @@ class EmbeddedQueue:
             rows = db.execute(_TRACE, wanted).fetchall()
         return {message_id: Trace(Whereabouts(where), body) for message_id, where, body in rows}
 
+    def rewrite(
+        self, queue: str, message_ids: Sequence[str], change: Callable[[str, bytes], bytes | None]
+    ) -> dict[str, Rewriting]:
+        """Gives messages other bodies, or takes them away (see OutputQueue)."""
+        checked_queue(queue)
+        with self._changing() as db:
+            done = {message_id: _rewritten(db, queue, message_id, change) for message_id in message_ids}
+        with self._guarded() as db:
+            empty_log(db)
+        return done
+
     def depths(self) -> list[Depth]:
         """How full each queue is; a message whose last lease has ended is ready here until the next pull buries it."""
         with self._guarded() as db:
@@ -286,6 +298,23 @@ class EmbeddedQueue:
             if type(error) is not sqlite3.DatabaseError:
                 raise  # a statement of ours is wrong, not the file
             raise CrowError(Kind.CORRUPT, "queue_corrupt", f"the queue's file is damaged: {error}") from error
+
+
+def _rewritten(
+    db: sqlite3.Connection, queue: str, message_id: str, change: Callable[[str, bytes], bytes | None]
+) -> Rewriting:
+    key = (queue, message_id)
+    found = db.execute("select id, attempts, body from message where queue = ? and message_id = ?", key).fetchone()
+    if found is None:
+        taken = db.execute("select 1 from tombstone where queue = ? and message_id = ?", key).fetchone()
+        return Rewriting.SEEN if taken else Rewriting.ABSENT
+    row_id, attempts, body = found
+    changed = change(message_id, body)
+    if changed is None:
+        db.execute("delete from message where id = ?", (row_id,))
+    else:
+        db.execute("update message set body = ? where id = ?", (changed, row_id))
+    return Rewriting.SEEN if attempts else Rewriting.UNSEEN
 
 
 def _state(dead_us: int | None, lease_id: str | None, due: int) -> MessageState:

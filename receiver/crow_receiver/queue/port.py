@@ -4,7 +4,7 @@ At least once: a message is handed out again until it is acknowledged within its
 deliveries is set aside as dead, with the reason. Publishing is idempotent by message id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -92,6 +92,14 @@ class Trace:
     body: bytes | None
 
 
+class Rewriting(StrEnum):
+    """What came of rewriting a message."""
+
+    UNSEEN = "unseen"  # it was there, and nobody had it before
+    SEEN = "seen"  # a consumer had it, or has it now
+    ABSENT = "absent"  # it was never published, or taken longer ago than REMEMBERED_US
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What became of a list of leases.
@@ -158,6 +166,16 @@ class OutputQueue(Protocol):
 
     def trace(self, queue: str, message_ids: Sequence[str]) -> dict[str, Trace]:
         """Where these messages are. One that was never published is left out, or taken over REMEMBERED_US ago."""
+        ...
+
+    def rewrite(
+        self, queue: str, message_ids: Sequence[str], change: Callable[[str, bytes], bytes | None]
+    ) -> dict[str, Rewriting]:
+        """Gives waiting and dead messages the body that `change` makes of id and body, None: takes the message away.
+
+        Of the old bodies nothing is left on return. Leases go on. Raises CrowError(UNAVAILABLE) when that is impossible
+        now; some may be rewritten then.
+        """
         ...
 
     def depths(self) -> list[Depth]:

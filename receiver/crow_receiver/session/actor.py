@@ -1,7 +1,8 @@
 """IngestSession: the actor that owns one session's state.
 
 Invariants
-1. Only the session's own task changes its rows after the frames are stored; everything else sends it messages.
+1. Only the session's own task changes its rows after the frames are stored; everything else sends it messages. Erasure
+   changes them itself, and tells it to look again.
 2. An analysis, the batch that it completes and that batch's message are one transaction.
 3. What has to be done next is derived from the database, so that a restart goes on where the last commit left off.
 4. A session closes when no frame of it waits for analysis and either nothing has arrived for the gap, or a later
@@ -40,6 +41,11 @@ class LaterSessionBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class FramesErased:
+    """Frames of this session are gone, with what was learnt from them."""
+
+
+@dataclass(frozen=True, slots=True)
 class FrameFinished:
     """The analysis of a frame, or the reason why there will be none; `recorded` is answered after the commit."""
 
@@ -56,7 +62,7 @@ class FrameFinished:
             self.recorded.set_exception(error)
 
 
-SessionMessage = FrameArrived | LaterSessionBegan | FrameFinished
+SessionMessage = FrameArrived | LaterSessionBegan | FramesErased | FrameFinished
 
 
 class IngestSession:
@@ -118,6 +124,7 @@ class IngestSession:
 
     async def _work(self, messages: list[SessionMessage]) -> None:
         finished = self._in_hand = []
+        erased = False
         for message in messages:
             match message:
                 case FrameArrived():
@@ -125,10 +132,12 @@ class IngestSession:
                     self._state.pending += 1
                 case LaterSessionBegan():
                     self._superseded = True
+                case FramesErased():
+                    erased = True
                 case FrameFinished():
                     finished.append(message)
         now_us = self._clock.now_us()
-        if not finished and not self._state.due(now_us, self._limits):
+        if not finished and not erased and not self._state.due(now_us, self._limits):
             return
         outcomes = [message.outcome for message in finished]
         try:

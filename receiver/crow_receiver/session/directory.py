@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from crow_receiver.session import records
-from crow_receiver.session.actor import FrameArrived, FrameFinished, IngestSession, LaterSessionBegan
+from crow_receiver.session.actor import FrameArrived, FrameFinished, FramesErased, IngestSession, LaterSessionBegan
 from crow_receiver.session.records import BatchLimits, Outcome
 from crow_receiver.store.arrivals import StoredFrame
 from crow_receiver.store.cameras import CameraRow
@@ -65,6 +65,11 @@ class SessionDirectory:
         """A session was opened before its first frame."""
         self._actor(session_id, camera.id)
         self._supersede(camera, session_id)
+
+    def erased(self, camera: int, session_id: str, *, reopened: bool) -> None:
+        """Frames of this session were erased; `reopened`: it had been closed."""
+        if reopened or session_id in self._actors:
+            self._actor(session_id, camera).post(FramesErased())
 
     async def finished(self, camera: int, session_id: str, outcome: Outcome) -> None:
         """Hands a frame's outcome to its session and returns when it is on disk. Raises CrowError when it is not."""

@@ -8,11 +8,15 @@ opens it again: it will close anew with the next revision.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crow_receiver.store import cameras, sessions
+from crow_receiver.store import cameras, erasures, sessions
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.sessions import HOUR_US, Span
 from crow_receiver.store.store import Transaction
+from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame
+
+ERASED = "erased"  # the code of the refusal, and the reason why the number is missing
+_WAS_ERASED = "frames of this camera and time were erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Missing:
     reason: str
     detail: str
     received_us: int
+    frame_came: bool = False  # it is refused, and its sender has to hear of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,22 @@ class _Run:
     from_seq: int
     to_seq: int
     received_us: int
+
+
+def without_erased(tx: Transaction, arrived: Sequence[Arrival | Missing]) -> list[Arrival | Missing]:
+    """The same, with missing numbers in place of the frames of spans that an operator had erased."""
+    cameras_here = {one.camera.id for one in arrived}
+    spans = {camera: erasures.spans(tx.db, camera) for camera in cameras_here}
+    return [
+        Missing(one.camera, one.to_seq, one.to_seq, ERASED, _WAS_ERASED, one.received_us, frame_came=True)
+        if isinstance(one, Arrival) and _in_any(spans[one.camera.id], one.frame.capture_us)
+        else one
+        for one in arrived
+    ]
+
+
+def _in_any(spans: Sequence[tuple[int, int]], capture_us: int) -> bool:
+    return any(from_us <= capture_us < to_us for from_us, to_us in spans)
 
 
 def store_stream(
@@ -100,13 +121,18 @@ def store_stream(
 
 
 def store_single(tx: Transaction, epoch: str, arrival: Arrival, gap_us: int) -> StoredFrame:
-    """Stores a frame that came by itself: its epoch has no position, the frame's own number tells a second copy."""
+    """Stores a frame that came by itself: its epoch has no position, the frame's own number tells a second copy.
+
+    Raises CrowError(INVALID, "erased") for one of a span that an operator had erased.
+    """
     known = tx.db.execute(
         "select session_id, frame_index from frame where camera = ? and epoch = ? and seq = ?",
         (arrival.camera.id, epoch, arrival.frame.seq),
     ).fetchone()
     if known is not None:
         return StoredFrame(known[0], known[1], duplicate=True)
+    if _in_any(erasures.spans(tx.db, arrival.camera.id), arrival.frame.capture_us):
+        raise CrowError(Kind.INVALID, ERASED, _WAS_ERASED)
     return _store(tx, epoch, [arrival], gap_us)[0]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from crow_receiver.queue.dispatch import MAX_BACKOFF_S, Backlog, OutboxRow
 from crow_receiver.queue.port import Message
@@ -18,6 +18,22 @@ def put(db: sqlite3.Connection, session_id: str, message: Message, now_us: int) 
     if added.rowcount:
         content = (added.lastrowid, json.dumps(dict(message.headers)), message.body)
         db.execute("insert into outbox_content (id, headers, body) values (?, ?, ?)", content)
+
+
+def rewrite(db: sqlite3.Connection, message_id: str, change: Callable[[bytes], bytes | None]) -> None:
+    """Gives a message that waits the body that `change` makes of its own, None: takes it away."""
+    row = db.execute(
+        "select id, body from outbox join outbox_content using (id) where message_id = ?", (message_id,)
+    ).fetchone()
+    if row is None:
+        return
+    row_id, body = row
+    changed = change(body)
+    if changed is not None:
+        db.execute("update outbox_content set body = ? where id = ?", (changed, row_id))
+        return
+    for table in ("outbox_content", "outbox"):
+        db.execute(f"delete from {table} where id = ?", (row_id,))  # noqa: S608 — a constant
 
 
 # A time further ahead than the longest wait was written before the clock was set back, and counts as due.

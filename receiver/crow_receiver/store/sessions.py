@@ -19,7 +19,7 @@ HOUR_US = 3_600_000_000
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session and the state of its frames; times in microseconds since the Unix epoch."""
+    """A session and the state of its frames, erased ones left out; times in microseconds since the Unix epoch."""
 
     id: str
     camera: CameraRow
@@ -116,7 +116,8 @@ def session_name(key: CameraKey, first_capture_us: int) -> str:
 def find_session(db: sqlite3.Connection, session_id: str) -> SessionRow | None:
     """The session of this id, whoever it belongs to."""
     row = db.execute(
-        """select camera, state, first_capture_us, last_capture_us, closings, batches, frames,
+        """select camera, state, first_capture_us, last_capture_us, closings, batches,
+               frames - (select count(*) from frame where session_id = s.id and state = 'erased'),
                (select count(*) from frame where session_id = s.id and state = 'analysed'),
                (select count(*) from frame where session_id = s.id and state = 'failed')
            from session as s where id = ?""",

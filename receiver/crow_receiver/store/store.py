@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crow_receiver.store.migrations import migrations
-from crow_shared.database import connect, open_database, translated_errors
+from crow_shared.database import connect, empty_log, open_database, translated_errors
 from crow_shared.errors import CrowError, Kind
 from crow_shared.segments import Pointer, SegmentStore
 
@@ -85,6 +85,10 @@ class Store:
                 return work(self._reading)
 
         return await self._on_reader(guarded)
+
+    async def empty_log(self) -> None:
+        """Leaves nothing of what was deleted so far in the log. Raises CrowError(UNAVAILABLE) when readers are busy."""
+        await self.read(empty_log)
 
     async def read_picture(self, pointer: Pointer) -> bytes:
         """The bytes of a picture. Raises CrowError(CORRUPT) when they are missing or damaged."""
