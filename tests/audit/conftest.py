@@ -1,5 +1,6 @@
 """A receiver's state with every kind of end in it, made by the real parts, and audited on disk."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from crow_receiver.session import records
 from crow_receiver.session.records import BatchLimits, Outcome
 from crow_receiver.store import cameras, frames
 from crow_receiver.store.outbox import StoredOutbox
-from crow_receiver.store.store import Store
+from crow_receiver.store.store import Store, Transaction
 from crow_shared.identity import CameraKey
 
 __all__ = ["store"]
@@ -48,14 +49,16 @@ class Audited:
 
     async def analyse(self, count: int, failures: Callable[[int], str | None] = lambda _: None) -> None:
         """Gives the next frames that wait their outcomes, and writes the batches and windows that are due."""
-        for number in range(count):
-            pending = await self.store.read(lambda db: frames.next_frames(db, self.clock.now_us()))
-            frame = pending[0]
-            failure = failures(number)
-            outcome = Outcome(frame, None if failure else analysis(f"Seen at {frame.capture_us}."), failure)
-            await self.store.write(
-                lambda tx, f=frame, o=outcome: records.record(tx, f.session_id, [o], LIMITS, self.clock.now_us())  # type: ignore[misc]
-            )
+
+        def work(tx: Transaction) -> None:
+            for number in range(count):
+                (frame, *_) = frames.next_frames(tx.db, self.clock.now_us())
+                failure = failures(number)
+                found = None if failure else analysis(f"Seen at {frame.capture_us}.")
+                outcome = Outcome(frame, found, failure)
+                records.record(tx, frame.session_id, [outcome], LIMITS, self.clock.now_us())
+
+        await self.store.write(work)
 
     async def close(self, session_id: str) -> None:
         assert await self.store.write(lambda tx: records.close(tx, session_id, LIMITS, self.clock.now_us()))
@@ -67,13 +70,15 @@ async def state(store: Store, tmp_path: Path, clock: ManualClock) -> AsyncIterat
     queue = EmbeddedQueue(tmp_path / "receiver" / "queue.db", clock)
     made = Audited(tmp_path / "receiver", store, queue, clock)
     camera = await known_camera(store)
-    for seq in range(1, 26):
-        closed = (await put(store, camera, seq, HOUR_US + seq * 5 * SECOND_US)).session_id
+    stored = await asyncio.gather(
+        *(put(store, camera, seq, HOUR_US + seq * 5 * SECOND_US) for seq in range(1, 26)),
+    )
+    closed = stored[0].session_id
     await made.analyse(25, lambda number: "picture_corrupt: no picture" if number == 7 else None)
     await made.close(closed)
     await store.write(lambda tx: cameras.pass_over(tx.db, camera.id, "epoch", 26, 28, "spool_full", "", clock.now_us()))
-    for seq in range(29, 34):
-        await put(store, camera, seq, HOUR_US + 3600 * SECOND_US + seq * SECOND_US)
+    later_us = HOUR_US + 3600 * SECOND_US
+    await asyncio.gather(*(put(store, camera, seq, later_us + seq * SECOND_US) for seq in range(29, 34)))
     await made.analyse(3)
     await made.dispatcher.run_once()
     (first,) = queue.pull(INTERACTION_QUEUE, 1, 30)

@@ -290,6 +290,24 @@ async def test_frames_that_wait_or_are_being_analysed_are_erased_too_and_their_s
     assert await state.store.read(lambda db: frames.next_frames(db, clock.now_us())) == []
 
 
+async def test_a_session_whose_waiting_frames_were_erased_waits_for_them_no_longer(
+    state: Any, clock: ManualClock
+) -> None:
+    directory = SessionDirectory(state.store, clock, BatchLimits(10, 30), 300, lambda: None, lambda: None)
+    await directory.resume()
+    clock.advance(29)  # no batch is due, so that nothing else makes the session look again
+    await asyncio.sleep(0.1)
+    await request(state, HOUR_US + 3632 * SECOND_US, HOUR_US + 7200 * SECOND_US)
+    await eraser_of(state, directory).run_once()
+    await asyncio.sleep(0.1)
+    (actor,) = [actor for _, actor, _ in directory._actors.values()]
+    assert (actor._state.pending, actor._state.unbatched) == (0, 3)
+    clock.advance(400)
+    await until(lambda: directory.open_sessions == 0)
+    await directory.stop()
+    assert state.audit().faults == []
+
+
 async def test_an_outcome_that_comes_after_the_erasure_changes_nothing(state: Any) -> None:
     (frame,) = await state.store.read(lambda db: frames.next_frames(db, state.clock.now_us()))
     await erased(state, HOUR_US + 3600 * SECOND_US, HOUR_US + 7200 * SECOND_US)
