@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from zlib import crc32
 
-import httpx
+import aiohttp
 import party
 import pictures
 
@@ -18,8 +18,8 @@ async def send(port: int, directory: Path, frames: int, concurrency: int, camera
     """Keeps `concurrency` uploads under way."""
     payloads = [(payload, str(crc32(payload))) for payload in pictures.load(directory)]
     begin_us = time.time_ns() // 1000 - frames // cameras * 1_000_000
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=60) as client:
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as client:
         party.ready()
         party.wait_for_go()
         watch = party.Stopwatch()
@@ -29,15 +29,16 @@ async def send(port: int, directory: Path, frames: int, concurrency: int, camera
             for number in numbers:
                 second, camera = divmod(number, cameras)
                 payload, checksum = payloads[number % len(payloads)]
-                fields = {
-                    "camera_id": f"cam{first_camera + camera}",
-                    "seq": str(second + 1),
-                    "capture_us": str(begin_us + second * 1_000_000),
-                    "crc32": checksum,
-                }
+                form = aiohttp.FormData()
+                form.add_field("camera_id", f"cam{first_camera + camera}")
+                form.add_field("seq", str(second + 1))
+                form.add_field("capture_us", str(begin_us + second * 1_000_000))
+                form.add_field("crc32", checksum)
+                form.add_field("file", payload, filename="frame.jpg", content_type="image/jpeg")
                 watch.sent(number)
-                answer = await client.post("/frames", data=fields, files={"file": ("frame.jpg", payload, "image/jpeg")})
-                answer.raise_for_status()
+                async with client.post("/frames", data=form) as answer:
+                    answer.raise_for_status()
+                    await answer.read()
                 watch.durable(number)
 
         await asyncio.gather(*(one_line() for _ in range(concurrency)))
