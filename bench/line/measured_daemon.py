@@ -46,5 +46,5 @@ class MeasuredSpool(Spool):
             watch.report()
 
 
-crow_daemon.app.Spool = MeasuredSpool  # type: ignore[misc]
+crow_daemon.app.Spool = MeasuredSpool  # type: ignore[attr-defined]
 main(["run"], prog_name="crow-daemon")

@@ -5,6 +5,7 @@ Settings come from the environment, ports are free ones.
 
 import asyncio
 
+import grpc
 import party
 
 import crow_receiver.app
@@ -37,12 +38,12 @@ class NeverAnswers:
 class SaysItsPort(crow_receiver.app.Receiver):
     """Tells the port that gRPC has taken."""
 
-    def _bound_grpc(self) -> "tuple[crow_receiver.app.grpc.aio.Server, int]":
+    def _bound_grpc(self) -> tuple[grpc.aio.Server, int]:
         server, port = super()._bound_grpc()
         party.ready(port=port)
         return server, port
 
 
-crow_receiver.app.WorkerVision = NeverAnswers  # type: ignore[misc, assignment]
+crow_receiver.app.WorkerVision = NeverAnswers  # type: ignore[assignment, attr-defined]
 crow_receiver.app.Receiver = SaysItsPort  # type: ignore[misc]
 main(["run"], prog_name="crow-receiver")
