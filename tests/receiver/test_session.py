@@ -95,9 +95,13 @@ async def test_a_new_hour_ends_the_session_before_it(receiver: Receiver) -> None
     assert [state.is_open for state in states if state] == [False, True]
 
 
-async def test_a_minute_is_told_of_once_it_is_over(receiver: Receiver) -> None:
+async def test_a_minute_is_told_of_once_it_is_over_and_has_come_to_rest(receiver: Receiver) -> None:
     for seq in range(1, 4):
         await receiver.frame(seq, HOUR_US + (seq - 1) * 30 * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 3)
+    await asyncio.sleep(0.7)
+    assert await receiver.messages(PATTERN_QUEUE) == []
+    receiver.clock.advance(10)
     async with asyncio.timeout(10):
         while not (patterns := await receiver.messages(PATTERN_QUEUE)):
             await asyncio.sleep(0.01)

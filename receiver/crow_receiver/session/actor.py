@@ -6,7 +6,8 @@ Invariants
 2. An analysis, the batch that it completes and that batch's message are one transaction.
 3. What has to be done next is derived from the database, so that a restart goes on where the last commit left off.
 4. A session closes when no frame of it waits for analysis and either nothing has arrived for the gap, or a later
-   session of its camera has begun and nothing has arrived for `SETTLE_S`. The closing transaction checks it again.
+   session of its camera has begun and nothing has arrived for `SETTLE_S`. The closing transaction checks it again. One
+   that had been closed before waits for the whole gap, so that a backlog does not close and open it again and again.
 5. On exit every message that asked for an answer has one.
 """
 
@@ -88,7 +89,8 @@ class IngestSession:
         self._closing = closing
         self._inbox: asyncio.Queue[SessionMessage] = asyncio.Queue()
         self._in_hand: list[FrameFinished] = []  # taken from the inbox and perhaps not answered yet
-        self._state = SessionState(pending=0, unbatched=0, oldest_unbatched_us=None, changed_windows=0)
+        self._state = SessionState(0, 0, None, None, is_open=True, reopened=False)
+        self._counted_s = clock.monotonic_s()
         self._last_arrival_s = clock.monotonic_s()
         self._superseded = False
         self.ended = False  # from here on nothing may be posted; set without a wait after the last look at the inbox
@@ -110,7 +112,15 @@ class IngestSession:
     async def _resume(self) -> None:
         self._state, last_arrival_us = await self._store.read(lambda db: records.resume(db, self.session_id))
         idle_s = max(0.0, (self._clock.now_us() - last_arrival_us) / 1_000_000)
-        self._last_arrival_s = self._clock.monotonic_s() - idle_s
+        self._counted_s = self._clock.monotonic_s()
+        self._last_arrival_s = self._counted_s - idle_s
+
+    async def _count(self) -> None:
+        self._counted_s = self._clock.monotonic_s()
+        try:
+            self._state, _ = await self._store.read(lambda db: records.resume(db, self.session_id))
+        except CrowError as error:
+            log.warning("session could not be read; trying again", session=self.session_id, error=error.message)
 
     async def _messages(self) -> list[SessionMessage]:
         try:
@@ -130,6 +140,7 @@ class IngestSession:
                 case FrameArrived():
                     self._last_arrival_s = self._clock.monotonic_s()
                     self._state.pending += 1
+                    self._state.is_open = True
                 case LaterSessionBegan():
                     self._superseded = True
                 case FramesErased():
@@ -157,8 +168,15 @@ class IngestSession:
 
     async def _closed(self) -> bool:
         idle_s = self._clock.monotonic_s() - self._last_arrival_s
-        over = idle_s >= self._gap_s or (self._superseded and idle_s >= SETTLE_S)
-        if not over or self._state.pending or not self._inbox.empty():
+        superseded = self._superseded and not self._state.reopened
+        over = idle_s >= self._gap_s or (superseded and idle_s >= SETTLE_S)
+        if not self._inbox.empty():
+            return False
+        if not self._state.is_open:  # started by an outcome that was told twice
+            return True
+        if over and self._state.pending and self._clock.monotonic_s() - self._counted_s >= SETTLE_S:
+            await self._count()  # an outcome may have overtaken the news of its frame
+        if not over or self._state.pending:
             return False
         now_us = self._clock.now_us()
         try:

@@ -2,7 +2,7 @@
 
 Everything is derived from rows, so every function may run again after a crash:
 - a batch takes the analyses that no batch has taken yet;
-- a pattern window is told of when it has changed since its last message, under the next revision;
+- a pattern window is told of when it has changed since its last message and come to rest, under the next revision;
 - closing raises `closings`, which is the revision of the closing message.
 """
 
@@ -19,6 +19,10 @@ from crow_receiver.store.cameras import by_id
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Transaction
 from crow_receiver.vision.schema import Analysis
+
+REST_FIRST_US = 10_000_000  # a changed window is told of when nothing has changed it for so long, doubled per revision
+REST_DOUBLINGS = 5
+REST_MOST_US = REST_FIRST_US << REST_DOUBLINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,25 @@ class SessionState:
     pending: int
     unbatched: int
     oldest_unbatched_us: int | None
-    changed_windows: int  # whose minute is over
+    windows_due_us: int | None  # when the first changed window whose minute is over has come to rest
+    is_open: bool
+    reopened: bool  # it had been closed before
 
     def due(self, now_us: int, limits: BatchLimits) -> bool:
         """Whether there is a batch or a window to write."""
-        return self.changed_windows > 0 or self.batch_due(now_us, limits)
+        return self.windows_due(now_us) or self.batch_due(now_us, limits)
+
+    def windows_due(self, now_us: int) -> bool:
+        """Whether there is a window to write; what seems far ahead was noted by a clock that has been set back."""
+        due_us = self.windows_due_us
+        return due_us is not None and not due_us - REST_MOST_US <= now_us < due_us
 
     def batch_due(self, now_us: int, limits: BatchLimits) -> bool:
         """Whether the analyses that wait make a batch."""
         if self.unbatched >= limits.frames:
             return True
-        return self.oldest_unbatched_us is not None and now_us - self.oldest_unbatched_us >= limits.age_s * 1_000_000
+        oldest_us = self.oldest_unbatched_us  # ahead of now after a clock was set back: then it is due as well
+        return oldest_us is not None and not 0 <= now_us - oldest_us < limits.age_s * 1_000_000
 
 
 def open_sessions(db: sqlite3.Connection) -> list[tuple[str, int]]:
@@ -80,16 +92,22 @@ def record(
     while state.batch_due(now_us, limits):
         _write_batch(tx.db, session_id, limits, now_us)
         state = _state(tx.db, session_id)
-    if state.changed_windows:
+    if state.windows_due(now_us):
         _write_windows(tx.db, session_id, now_us, closing=False)
-        state.changed_windows = 0
+        state = _state(tx.db, session_id)
     return state, told
 
 
 def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) -> bool:
-    """Writes what is left and closes the session; False, with nothing done, when frames still wait for analysis."""
-    if _state(tx.db, session_id).pending:
+    """Writes what is left and closes the session; False, with nothing done, when frames still wait for analysis.
+
+    Closing a closed session changes nothing.
+    """
+    state = _state(tx.db, session_id)
+    if state.pending:
         return False
+    if not state.is_open:
+        return True
     while _state(tx.db, session_id).unbatched:
         _write_batch(tx.db, session_id, limits, now_us)
     _write_windows(tx.db, session_id, now_us, closing=True)
@@ -119,9 +137,9 @@ def _record_outcome(db: sqlite3.Connection, session_id: str, outcome: Outcome, n
             (frame.id, session_id, outcome.analysis.model_dump_json(), now_us),
         )
     db.execute(
-        """insert into pattern_window (session_id, minute_us, changed) values (?, ?, 1)
-           on conflict do update set changed = 1""",
-        (session_id, frame.capture_us // MINUTE_US * MINUTE_US),
+        """insert into pattern_window (session_id, minute_us, changed, changed_us) values (?, ?, 1, ?)
+           on conflict do update set changed = 1, changed_us = excluded.changed_us""",
+        (session_id, frame.capture_us // MINUTE_US * MINUTE_US, now_us),
     )
 
 
@@ -132,7 +150,11 @@ def _state(db: sqlite3.Connection, session_id: str) -> SessionState:
     unbatched, oldest_us = db.execute(
         "select count(*), min(analysed_us) from analysis where session_id = ? and batch_index is null", (session_id,)
     ).fetchone()
-    return SessionState(pending, unbatched, oldest_us, len(_due_windows(db, session_id, closing=False)))
+    is_open, closings = db.execute(
+        "select state = 'open', closings from session where id = ?", (session_id,)
+    ).fetchone()
+    rests = [due_us for _, _, due_us in _changed_windows(db, session_id, closing=False)]
+    return SessionState(pending, unbatched, oldest_us, min(rests, default=None), bool(is_open), closings > 0)
 
 
 def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int) -> None:
@@ -159,7 +181,9 @@ def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, n
 
 def _write_windows(db: sqlite3.Connection, session_id: str, now_us: int, *, closing: bool) -> None:
     facts, _, _ = _facts(db, session_id)
-    for minute_us, revision in _due_windows(db, session_id, closing=closing):
+    for minute_us, revision, due_us in _changed_windows(db, session_id, closing=closing):
+        if not closing and due_us - REST_MOST_US <= now_us < due_us:
+            continue
         span = (minute_us, minute_us + MINUTE_US)
         window = pattern_window(
             facts, minute_us, _analysed(db, session_id, span), _failed(db, session_id, span), revision=revision
@@ -171,15 +195,20 @@ def _write_windows(db: sqlite3.Connection, session_id: str, now_us: int, *, clos
         )
 
 
-def _due_windows(db: sqlite3.Connection, session_id: str, *, closing: bool) -> list[tuple[int, int]]:
-    """(minute, next revision) of changed windows: of finished minutes without a waiting frame, or of all at the end."""
+def _changed_windows(db: sqlite3.Connection, session_id: str, *, closing: bool) -> list[tuple[int, int, int]]:
+    """(minute, next revision, when it has come to rest) of changed windows.
+
+    Those of finished minutes without a waiting frame, or all at the end. The rest doubles with each revision, so that
+    a backlog that trickles in does not lead to a revision for each frame.
+    """
     return db.execute(
-        f"""select minute_us, revision + 1 from pattern_window as w
+        f"""select minute_us, revision + 1, changed_us + ({REST_FIRST_US} << min(revision + 1, {REST_DOUBLINGS}))
+            from pattern_window as w
             where session_id = ?1 and changed = 1 and (?2 or (
                 minute_us + {MINUTE_US} <= (select last_capture_us from session where id = ?1)
                 and not exists (select 1 from frame where session_id = ?1 and state = 'pending'
                     and capture_us >= w.minute_us and capture_us < w.minute_us + {MINUTE_US})))
-            order by minute_us""",  # noqa: S608 — a constant
+            order by minute_us""",  # noqa: S608 — constants
         (session_id, closing),
     ).fetchall()
 

@@ -109,6 +109,7 @@ _M001 = (
         session_id text not null references session (id),
         minute_us integer not null,            -- the minute of capture time
         changed integer not null,              -- 1: holds analyses that no message has told of yet
+        changed_us integer not null default 0, -- when it changed last
         revision integer not null default -1,  -- of the latest message; -1: none yet
         primary key (session_id, minute_us)
     ) strict, without rowid""",
