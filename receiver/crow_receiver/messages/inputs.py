@@ -17,10 +17,10 @@ class AnalysedFrame:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What is true of a session from its first frame on.
+    """What is true of a session.
 
-    `started_us` is the capture time at which it opened; `sample_interval_ms` is the time between two samples of the
-    camera, by which person-seconds are reckoned, or 0 when nobody said.
+    `started_us` is the capture time of its first frame so far: an earlier one may come late. `sample_interval_ms` is
+    the time between two samples of the camera, by which person-seconds are reckoned, or 0 when nobody said.
     """
 
     session_id: str

@@ -73,7 +73,7 @@ class QueueFigures(Body):
 
 
 class PatternWindow(Body):
-    """The whole body; of several with one session, kind and start, the highest revision replaces the others."""
+    """The whole body; the highest revision replaces the others of its session, and for a window of its minute."""
 
     message_id: str
     schema_version: Literal[1]

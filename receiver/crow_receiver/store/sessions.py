@@ -1,8 +1,10 @@
 """Sessions as rows: which one a capture time belongs to, and what can be said of one.
 
 A session is one UTC hour of continuous footage of one camera. Which one a frame belongs to depends on capture times
-alone, so that it holds through any crash and any order of arrival: the one of its camera and hour that is nearest in
-time, unless that is more than the gap away; then it opens a new one.
+and on the sessions that are there, so that it holds through any crash: the one of its camera and hour that is nearest
+in time, unless that is more than the gap away; then it opens a new one. So sessions never overlap. Two that late frames
+join stay two, side by side, since what has been told of them cannot be taken back; and a session keeps its id when an
+earlier frame comes.
 """
 
 import sqlite3
