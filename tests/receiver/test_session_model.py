@@ -18,16 +18,17 @@ from conftest import ManualClock
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from receiver_parts import GAP_S, HOUR_US, SECOND_US, analysis, known_camera, put
+from receiver_parts import GAP_S, GAP_US, HOUR_US, SECOND_US, analysis, frame_at, known_camera
 
 from crow_receiver.queue.port import INTERACTION_QUEUE
 from crow_receiver.session import actor
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import BatchLimits, Outcome
-from crow_receiver.store import frames
-from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store import frames, sessions
+from crow_receiver.store.arrivals import Arrival, store_stream
 from crow_receiver.store.frames import next_frames
 from crow_receiver.store.sessions import HOUR_US as HOUR_LENGTH_US
+from crow_receiver.store.sessions import Span
 from crow_receiver.store.store import Store
 
 MEMORY = Path("/dev/shm")
@@ -61,11 +62,20 @@ class Sessions(RuleBasedStateMachine):
         assert not self.directory.failed.done()
         self.store.close()
 
-    async def _put(self, camera_id: str, seq: int, capture_us: int, *, told: bool) -> None:
-        camera = await known_camera(self.store, camera_id)
-        stored = await put(self.store, camera, seq, capture_us, self.clock.now_us())
-        if told and not stored.duplicate:
-            self.directory.stored(camera, stored)
+    async def _arrive(self, arrived: list[tuple[str, int, int]], *, told: bool = True) -> None:
+        now_us = self.clock.now_us()
+        group = [
+            Arrival(await known_camera(self.store, camera_id), frame_at(capture_us, seq, camera_id), now_us)
+            for camera_id, seq, capture_us in arrived
+        ]
+        for camera, stored in await self.store.write(lambda tx: store_stream(tx, "epoch", group, GAP_US)):
+            if told:
+                self.directory.stored(camera, stored)
+
+    def _sent(self, camera_id: str, offset_us: int) -> tuple[str, int, int]:
+        self.seqs[camera_id] += 1
+        self.sent.append((camera_id, self.seqs[camera_id], HOUR_US + offset_us))
+        return self.sent[-1]
 
     async def _finish(self, index: int, *, failed: bool, twice: bool = False) -> bool:
         waiting = await self.store.read(lambda db: [*_all_pending(db)])
@@ -79,19 +89,22 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(camera_id=st.sampled_from(["till", "door"]), offset_s=OFFSETS_S, microsecond=st.sampled_from([0, -1, 1]))
     def a_frame_arrives(self, camera_id: str, offset_s: int, microsecond: int) -> None:
-        self.seqs[camera_id] += 1
-        self.sent.append((camera_id, self.seqs[camera_id], HOUR_US + offset_s * SECOND_US + microsecond))
-        self.runner.run(self._put(*self.sent[-1], told=True))
+        self.runner.run(self._arrive([self._sent(camera_id, offset_s * SECOND_US + microsecond)]))
+
+    @rule(order=st.lists(st.tuples(st.sampled_from(["till", "door"]), OFFSETS_S), min_size=2, max_size=6))
+    def frames_arrive_together(self, order: list[tuple[str, int]]) -> None:
+        self.runner.run(self._arrive([self._sent(camera_id, offset_s * SECOND_US) for camera_id, offset_s in order]))
 
     @rule(camera_id=st.sampled_from(["till", "door"]), offset_s=OFFSETS_S, count=st.integers(2, 6))
     def a_stretch_arrives(self, camera_id: str, offset_s: int, count: int) -> None:
-        for index in range(count):
-            self.a_frame_arrives(camera_id, offset_s + index * 20, 0)
+        stretch = [self._sent(camera_id, (offset_s + index * 20) * SECOND_US) for index in range(count)]
+        self.runner.run(self._arrive(stretch))
 
-    @rule(index=st.integers(0, 100))
-    def a_frame_comes_again(self, index: int) -> None:
+    @rule(index=st.integers(0, 100), count=st.integers(1, 4))
+    def frames_come_again(self, index: int, count: int) -> None:
         if self.sent:
-            self.runner.run(self._put(*self.sent[index % len(self.sent)], told=True))
+            first = index % len(self.sent)
+            self.runner.run(self._arrive(self.sent[first : first + count]))
 
     @rule(index=st.integers(0, 100), failed=st.booleans(), twice=st.booleans())
     def an_analysis_is_done(self, index: int, failed: bool, twice: bool) -> None:
@@ -111,9 +124,7 @@ class Sessions(RuleBasedStateMachine):
     def the_receiver_restarts(self, lost: bool, offset_s: int) -> None:
         """Perhaps just after a frame was stored, before its session heard of it."""
         if lost:
-            self.seqs["till"] += 1
-            self.sent.append(("till", self.seqs["till"], HOUR_US + offset_s * SECOND_US))
-            self.runner.run(self._put(*self.sent[-1], told=False))
+            self.runner.run(self._arrive([self._sent("till", offset_s * SECOND_US)], told=False))
         self.runner.run(self._close())
         self.runner.run(self._open())
 
@@ -218,14 +229,13 @@ def test_every_frame_ends_in_one_session_and_one_batch_and_the_latest_revisions_
 
 
 def test_the_model_catches_a_session_that_runs_on_beyond_its_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nearest(db: sqlite3.Connection, camera: CameraRow, capture_us: int, gap_us: int) -> str | None:
-        row = db.execute(
-            "select id from session where camera = ?1 and ?2 between first_capture_us - ?3 and last_capture_us + ?3",
-            (camera.id, capture_us, gap_us),
-        ).fetchone()
-        return row[0] if row else None
+    def of_any_hour(db: sqlite3.Connection, camera: int, _hour_us: int) -> list[Span]:
+        rows = db.execute(
+            "select id, first_capture_us, last_capture_us, frames, 0 from session where camera = ?", (camera,)
+        )
+        return [Span(*row) for row in rows]
 
-    monkeypatch.setattr(frames, "session_for", nearest)
+    monkeypatch.setattr(sessions, "spans", of_any_hour)
     generating = settings(LIGHT, max_examples=100, phases=[Phase.generate], database=None)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Sessions, settings=generating)
