@@ -11,7 +11,7 @@ from receiver_parts import GAP_US, SECOND_US, frame_at
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.settings import UplinkSettings
+from crow_daemon.settings import UplinkOrder, UplinkSettings
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
@@ -67,11 +67,30 @@ class Server:
         )
 
 
+class ShiftedClock(SystemClock):
+    """The system's clock, until a test lets time pass."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def now_us(self) -> int:
+        return super().now_us() + int(self._ahead_s * SECOND_US)
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self._ahead_s
+
+    def advance(self, seconds: float) -> None:
+        self._ahead_s += seconds
+
+
 class Daemon:
     """A real spool with a real uplink."""
 
-    def __init__(self, directory: Path, port: int, daemon_id: str = "box") -> None:
-        self.directory, self.port, self.daemon_id = directory, port, daemon_id
+    def __init__(
+        self, directory: Path, port: int, daemon_id: str = "box", order: UplinkOrder = UplinkOrder.LIVE_FIRST
+    ) -> None:
+        self.directory, self.port, self.daemon_id, self.order = directory, port, daemon_id, order
+        self.clock = ShiftedClock()
         self.cameras = [Announced("till", "Till", 1000), Announced("door", "Door", 1000)]
         self.paces: dict[str, int] = {}
 
@@ -79,10 +98,10 @@ class Daemon:
         self.paces = dict(asked_ms)
 
     async def start(self) -> None:
-        self.spool = SpoolThread(lambda: Spool(self.directory, SpoolLimits(64 << 20)))
+        self.spool = SpoolThread(lambda: Spool(self.directory, SpoolLimits(64 << 20), self.clock))
         await self.spool.start()
-        settings = UplinkSettings(receiver=f"127.0.0.1:{self.port}")
-        self.uplink = Uplink(settings, self.identity, lambda: self.cameras, self.spool, self.paced)
+        settings = UplinkSettings(receiver=f"127.0.0.1:{self.port}", order=self.order)
+        self.uplink = Uplink(settings, self.identity, lambda: self.cameras, self.spool, self.paced, self.clock)
         self.tasks = [asyncio.create_task(self.spool.write_offered()), asyncio.create_task(self.uplink.run())]
 
     def identity(self, epoch: str) -> Identity:

@@ -44,7 +44,9 @@ class Daemon:
         self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock))
         # Its registry connection is its own, since it works in another thread.
         self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
-        self._uplink = Uplink(settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace)
+        self._uplink = Uplink(
+            settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace, self._clock
+        )
         self._status_trouble = ""
         self._started_us = self._clock.now_us()
 
@@ -85,8 +87,13 @@ class Daemon:
         log.info("daemon stopped")
 
     async def _all_sent(self) -> None:
+        """What the cameras saw last is delivered; a backlog goes on with the next start."""
+
+        def waits(spool: Spool) -> bool:
+            return bool(spool.waiting(spool.epochs()[-1]))
+
         # Polling, since what is waited for is the state of the disk.
-        while self._uplink.state == "connected" and await self._spool.call(lambda spool: bool(spool.waiting())):  # noqa: ASYNC110
+        while self._uplink.state == "connected" and await self._spool.call(waits):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
 
     async def _report(self) -> None:
@@ -123,6 +130,7 @@ class Daemon:
             lambda spool: (spool.waiting(), spool.lost(), spool.stored_bytes)
         )
         acked = await self._spool.call(lambda spool: {mark.camera_id: mark for mark in spool.totals()})
+        backlog = await self._uplink.backlog()
         cameras = []
         for snapshot in self._capture.states():
             mark = acked.get(snapshot.camera_id)
@@ -147,6 +155,7 @@ class Daemon:
                 "last_error": self._uplink.last_error,
                 "last_error_code": self._uplink.last_error_code,
                 "window_frames": self._uplink.window_frames,
+                "backlog": backlog.as_json() if backlog else None,
             },
             "spool": {
                 "waiting": sum(pending.values()),

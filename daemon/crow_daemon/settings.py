@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -34,12 +35,23 @@ class SpoolSettings(Section):
         return SpoolLimits(self.max_bytes, self.max_age_h * 3600, self.min_free_bytes, self.drop)
 
 
+class UplinkOrder(StrEnum):
+    """What is sent first after the link was away."""
+
+    LIVE_FIRST = "live_first"
+    IN_ORDER = "in_order"
+
+
 class UplinkSettings(Section):
     """The way to the receiver."""
 
     receiver: Address = Field(default="127.0.0.1:7443", description="host:port of the receiver's gRPC")
     tls: bool = Field(default=False, description="encrypt; needed in prod unless the receiver is on this machine")
     ca_file: str = Field(default="", description="PEM file of the receiver's CA; empty: the system's")
+    order: UplinkOrder = Field(
+        default=UplinkOrder.LIVE_FIRST,
+        description="live_first: what is seen now before what waited while the link was away; in_order: oldest first",
+    )
 
     @property
     def is_local(self) -> bool:

@@ -149,6 +149,15 @@ async def test_the_next_sealed_epoch_takes_the_place_of_a_half_open_backlog_stre
             assert await first.call.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
+async def test_a_half_open_stream_of_the_epoch_sealed_last_is_the_daemons_own(server: Server) -> None:
+    async with stream(server, spool_epoch="e1") as old:
+        assert (await old.told()).HasField("welcome")
+        async with stream(server, spool_epoch="e2", previous_epoch="e1") as fresh:
+            assert (await fresh.told()).HasField("welcome")
+            assert await old.call.code() is grpc.StatusCode.ALREADY_EXISTS
+            assert server.service.connected_daemons == 1
+
+
 async def test_a_reject_that_was_lost_with_its_connection_is_told_by_the_welcome(server: Server) -> None:
     async with stream(server) as peer:
         assert (await peer.told()).HasField("welcome")

@@ -1,9 +1,11 @@
 """`crow-daemon`: run the daemon, look at it, and keep its cameras."""
 
 import json
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -100,6 +102,8 @@ def _print_status(current: "dict[str, object]") -> None:
     error = f" ({uplink['last_error']})" if uplink["last_error"] else ""
     closed = " (the receiver takes no frames for now)" if uplink["window_frames"] == 0 else ""
     click.echo(f"uplink to {uplink['receiver']}: {uplink['state']}{error}{closed}")
+    if backlog := uplink["backlog"]:
+        click.echo(f"backlog: {_backlog(backlog)}")
     trouble = f"; TROUBLE: {spool['trouble']}" if spool["trouble"] else ""
     click.echo(f"spool: {spool['waiting']} frames wait, {spool['bytes'] / 1e6:.1f} MB{trouble}")
     cameras = current["cameras"]
@@ -117,6 +121,14 @@ def _print_status(current: "dict[str, object]") -> None:
             f"spool: acknowledged {places['acknowledged']}, waiting {places['waiting']}, "
             f"lost {_total(places['lost'])}{pace}{reason}"
         )
+
+
+def _backlog(backlog: dict[str, Any]) -> str:
+    oldest_us, left_s = backlog["oldest_us"], backlog["drain_s"]
+    since = f" since {datetime.fromtimestamp(oldest_us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC" if oldest_us else ""
+    ends = "nothing of it moves" if left_s is None else f"{backlog['frames_per_s']:g} a second, through in {left_s:g} s"
+    error = f" ({backlog['error']})" if backlog["error"] else ""
+    return f"{backlog['frames']} frames{since}; {ends}{error}"
 
 
 def _total(by_reason: dict[str, int]) -> int:

@@ -47,7 +47,8 @@ class SpoolThread:
         self._waiting_bytes = 0
         self._fresh = asyncio.Event()
         self._finishing = False
-        self.stored = asyncio.Event()  # set after each append; whoever waits for it clears it
+        # Set after each append, and by whoever else lets the uplink go on; the uplink, its one waiter, clears it.
+        self.wake_uplink = asyncio.Event()
         self._refused: CrowError | None = None  # why the disk does not take frames
 
     @property
@@ -135,7 +136,7 @@ class SpoolThread:
         with self._lock:
             for _ in group:
                 self._waiting_bytes -= len(self._waiting.popleft().payload)
-        self.stored.set()
+        self.wake_uplink.set()
 
     def _group(self) -> list[Frame]:
         group: list[Frame] = []

@@ -1,45 +1,44 @@
-"""Keeps one stream to the receiver open and moves frames from the spool through it.
+"""Keeps the receiver connected, and decides what goes up first.
 
 Invariants
-1. A frame is forgotten by the spool only after the receiver acknowledged or refused it.
-2. Memory holds at most one read of `READ_FRAMES` frames; a slow receiver slows the reading of the spool.
-3. Whatever ends a connection, the next one resumes from what the receiver says, after a jittered delay.
+1. Whatever ends a connection, the next one resumes from what the receiver says, after a jittered delay.
+2. The live lane goes before the backlog: nothing of the backlog is read while the live lane has something to send.
+3. With `live_first`, frames that have waited for `LIVE_WITHIN_S` stand in no fresh one's way: their epoch is sealed and
+   becomes the backlog; at most once in `SEAL_EVERY_S`, and only while the receiver takes frames.
+4. With `in_order` nothing is sealed, and what is sealed is delivered before the live lane opens.
 """
 
 import asyncio
 import random
-import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import grpc
 import structlog
 
-from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.settings import UplinkSettings
-from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason
-from crow_daemon.spool.spool import START, Spool, SpooledFrame
+from crow_daemon.settings import UplinkOrder, UplinkSettings
+from crow_daemon.spool.accounts import CameraMark
+from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
-from crow_daemon.uplink.connection import Call, Dialer, read, translated
+from crow_daemon.uplink.backlog import Backlog, BacklogStatus
+from crow_daemon.uplink.connection import Dialer
+from crow_daemon.uplink.lane import Lane
 from crow_daemon.uplink.link import LinkWindow
-from crow_daemon.uplink.protocol import (
-    Announced,
-    Draining,
-    Event,
-    HelloCamera,
-    Identity,
-    PaceAsked,
-    Refused,
-    Released,
-    SenderProtocol,
-)
-from crow_shared.errors import CrowError, Kind
+from crow_daemon.uplink.protocol import Announced, HelloCamera, Identity, PaceAsked, SenderProtocol
+from crow_shared.clock import Clock
+from crow_shared.errors import CrowError
 
 log = structlog.get_logger()
 
 READ_FRAMES = 16
-WELCOME_TIMEOUT_S = 10.0
+BACKLOG_READ_FRAMES = 4  # so that a fresh frame waits for few others
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
+LIVE_WITHIN_S = 30.0
+SEAL_EVERY_S = 60.0
+LOOK_EVERY_S = 1.0
 
 
 class Uplink:
@@ -52,6 +51,7 @@ class Uplink:
         cameras: Callable[[], list[Announced]],
         spool: SpoolThread,
         paced: Callable[[Mapping[str, int]], None],
+        clock: Clock,
     ) -> None:
         """`identity` is asked for each epoch of the spool; `cameras` yields all registered ones.
 
@@ -59,26 +59,34 @@ class Uplink:
         that one changes; none once the stream has ended.
         """
         self._settings = settings
+        self._clock = clock
         self._dialer = Dialer(settings)
         self._identity = identity
         self._cameras = cameras
         self._spool = spool
         self._paced = paced
         self._paces: dict[str, int] = {}
-        self._reannounce = asyncio.Event()
+        self._renew = asyncio.Event()  # the live lane has to open anew: other cameras, or another epoch
+        self._backlog = Backlog(spool, clock.monotonic_s)
+        self._live: Lane | None = None
+        self._sealed_s = float("-inf")
         self.state = "connecting"
         self.last_error: str | None = None
         self.last_error_code: str | None = None
-        self._protocol: SenderProtocol | None = None
 
     @property
     def window_frames(self) -> int | None:
         """How many unacknowledged frames the receiver takes now, 0: none for a while; None without a connection."""
-        return None if self._protocol is None else self._protocol.window_frames
+        lane = self._live or self._backlog.lane
+        return None if lane is None else lane.protocol.window_frames
+
+    async def backlog(self) -> BacklogStatus | None:
+        """What waited while the link was away, and when it will be through; None when there is none."""
+        return await self._backlog.status()
 
     def reannounce(self) -> None:
         """Connects anew, so that the receiver hears of changed cameras; nothing is lost by it."""
-        self._reannounce.set()
+        self._renew.set()
 
     async def run(self) -> None:
         """Connects, sends, and connects again, until cancelled."""
@@ -99,35 +107,116 @@ class Uplink:
 
     async def _run_once(self) -> float:
         """One connection, until it ends; returns the delay that the receiver asked for, in seconds."""
-        self._reannounce.clear()
         self.state = "connecting"
-        epoch = (await self._spool.call(Spool.epochs))[0]
-        hello_cameras = await self._hello_cameras(epoch)
-        protocol = SenderProtocol(self._identity(epoch), hello_cameras, LinkWindow(), time.monotonic)
+        link = LinkWindow()
         async with self._dialer.channel() as channel:
-            call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
-            try:
-                await call.write(protocol.hello())
-                async with asyncio.timeout(WELCOME_TIMEOUT_S):
-                    welcome = await read(call)
-                if welcome is None:
-                    raise translated(await call.code(), await call.details())
-                await self._apply(epoch, protocol.welcomed(welcome))
-                self.state, self.last_error, self.last_error_code = "connected", None, None
-                self._protocol = protocol
-                log.info("uplink connected", receiver=self._settings.receiver, cameras=len(hello_cameras))
-                return await self._transfer(call, protocol, epoch)
-            except grpc.aio.AioRpcError as error:
-                raise translated(error.code(), error.details()) from None
-            except (TimeoutError, asyncio.InvalidStateError):
-                raise CrowError(Kind.TIMEOUT, "receiver_silent", "the receiver did not answer in time") from None
-            finally:
-                self._protocol = None
-                call.cancel()
 
-    async def _hello_cameras(self, epoch: str) -> list[HelloCamera]:
+            async def opened(epoch: str) -> Lane:
+                return await self._opened(channel, link, epoch, backlog=True)
+
+            tasks = [asyncio.create_task(self._send())]
+            try:
+                if self._settings.order is UplinkOrder.IN_ORDER:
+                    for epoch in (await self._spool.call(Spool.epochs))[:-1]:
+                        draining = asyncio.create_task(self._backlog.drain(epoch, opened))
+                        delay_s = await _unless_failed(draining, tasks)
+                        if delay_s is not None:
+                            return delay_s
+                while True:
+                    self._renew.clear()
+                    epoch = (await self._spool.call(Spool.epochs))[-1]
+                    lane = await self._opened(channel, link, epoch, backlog=False)
+                    if await self._seal_when_late(lane):
+                        lane.close()
+                        continue
+                    if len(tasks) == 1 and self._settings.order is UplinkOrder.LIVE_FIRST:
+                        tasks += [asyncio.create_task(self._backlog.run(opened)), asyncio.create_task(self._look())]
+                    delay_s = await _unless_failed(asyncio.create_task(self._live_until_renewed(lane)), tasks)
+                    if delay_s is not None:
+                        return delay_s
+            finally:
+                await _cancelled(*tasks)
+
+    async def _live_until_renewed(self, lane: Lane) -> float | None:
+        """Runs the live lane. Returns None when it has to be opened anew; else returns and raises as `Lane.listen`."""
+        listening = asyncio.create_task(lane.listen())
+        renew = asyncio.create_task(self._renew.wait())
+        try:
+            self._live = lane
+            self._spool.wake_uplink.set()
+            await asyncio.wait({listening, renew}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                return listening.result()
+            log.info("opening the stream anew: cameras or the epoch have changed")
+            await lane.leave(listening)
+            return None
+        finally:
+            self._live = None
+            self._paces.clear()
+            self._paced(self._paces)
+            lane.close()
+            await _cancelled(listening, renew)
+
+    async def _opened(self, channel: grpc.aio.Channel, link: LinkWindow, epoch: str, *, backlog: bool) -> Lane:
+        cameras = await self._hello_cameras(epoch, backlog=backlog)
+        epochs = await self._spool.call(Spool.epochs)
+        previous = next((before for before, after in pairwise(epochs) if after == epoch), "")
+        protocol = SenderProtocol(
+            self._identity(epoch), cameras, link, self._clock.monotonic_s, backlog=backlog, previous_epoch=previous
+        )
+        lane = Lane(self._spool, epoch, protocol, unannounced=self._renew.set, paced=self._pace)
+        try:
+            await lane.open(channel)
+        except BaseException:
+            lane.close()
+            raise
+        if self.state != "connected":
+            self.state, self.last_error, self.last_error_code = "connected", None, None
+            log.info("uplink connected", receiver=self._settings.receiver, cameras=len(cameras))
+        return lane
+
+    async def _send(self) -> None:
+        """Sends whatever may be sent, the live lane first."""
+        while True:
+            self._spool.wake_uplink.clear()
+            live, backlog = self._live, self._backlog.lane
+            if live is not None and await live.send(READ_FRAMES):
+                continue
+            if backlog is not None and await backlog.send(BACKLOG_READ_FRAMES):
+                continue
+            await self._spool.wake_uplink.wait()
+
+    async def _look(self) -> None:
+        """Looks for frames that wait for too long beside the live lane."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._live is not None and await self._seal_when_late(self._live):
+                self._renew.set()
+
+    async def _seal_when_late(self, lane: Lane) -> bool:
+        """Seals the live lane's epoch when its first frame has waited for too long; whether it did."""
+        now_s = self._clock.monotonic_s()
+        too_soon = now_s - self._sealed_s < SEAL_EVERY_S
+        if self._settings.order is UplinkOrder.IN_ORDER or too_soon or not lane.protocol.window_frames:
+            return False
+        before_us = self._clock.now_us() - int(LIVE_WITHIN_S * 1_000_000)
+
+        def seal(spool: Spool) -> bool:
+            oldest = spool.oldest(lane.epoch)
+            return oldest is not None and oldest.spooled_us < before_us and spool.start_epoch() != lane.epoch
+
+        if not await self._spool.call(seal):
+            return False
+        self._sealed_s = now_s
+        log.info("frames have waited for too long: they go up as backlog, beside what is seen now")
+        self._backlog.sealed()
+        return True
+
+    async def _hello_cameras(self, epoch: str, *, backlog: bool) -> list[HelloCamera]:
         marks = {mark.camera_id: mark for mark in await self._spool.call(lambda spool: spool.marks(epoch))}
         known = {camera.camera_id: camera for camera in self._cameras()}
+        if backlog:
+            known = {name: replace(known[name], idle=True) for name in marks if name in known}
         # Cameras that were removed while numbers of theirs are open are announced too: their frames count.
         known |= {
             name: Announced(name, name, 0, idle=True)
@@ -141,95 +230,6 @@ class Uplink:
             for mark in (marks.get(name, fresh),)
         ]
 
-    async def _transfer(self, call: Call, protocol: SenderProtocol, epoch: str) -> float:
-        moved = asyncio.Event()
-        reader = asyncio.create_task(self._receive(call, protocol, epoch, moved))
-        sender = asyncio.create_task(self._send(call, protocol, epoch, moved))
-        changed = asyncio.create_task(self._reannounce.wait())
-        try:
-            await asyncio.wait({reader, sender, changed}, return_when=asyncio.FIRST_COMPLETED)
-            if sender.done() and not reader.done():
-                await asyncio.wait({reader}, timeout=1)  # the stream has ended; only the reader learns why
-            if reader.done():
-                return reader.result()
-            if sender.done():
-                sender.result()
-            log.info("connecting anew: cameras changed, or the next epoch's turn has come")
-            return 0.0
-        finally:
-            for task in (reader, sender, changed):
-                task.cancel()
-            await asyncio.gather(reader, sender, changed, return_exceptions=True)
-            self._paces.clear()
-            self._paced(self._paces)
-
-    async def _receive(self, call: Call, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> float:
-        drain_s: float | None = None
-        while True:
-            response = await read(call)
-            if response is None:
-                if drain_s is not None:
-                    return drain_s
-                raise translated(await call.code(), await call.details())
-            events = protocol.received(response)
-            drain_s = next((event.reconnect_after_s for event in events if isinstance(event, Draining)), drain_s)
-            await self._apply(epoch, events)
-            moved.set()
-
-    async def _send(self, call: Call, protocol: SenderProtocol, epoch: str, moved: asyncio.Event) -> None:
-        """Sends what waits in an epoch; returns when a sealed one is through."""
-        position = START
-        while True:
-            moved.clear()
-            self._spool.stored.clear()
-            room = min(READ_FRAMES, protocol.room)
-            frames = await self._spool.call(lambda spool: spool.read(epoch, position, room)) if room else []  # noqa: B023
-            for spooled in frames:
-                await self._send_one(call, protocol, epoch, spooled)
-                position = spooled.position
-            if not frames:
-                if room and await self._is_through(call, protocol, epoch):
-                    return
-                await _first(moved.wait(), self._spool.stored.wait())
-
-    async def _is_through(self, call: Call, protocol: SenderProtocol, epoch: str) -> bool:
-        """Whether the receiver has passed all of a sealed epoch. Tells it of the holes behind the last frame."""
-        epochs = await self._spool.call(Spool.epochs)
-        if epoch not in epochs:
-            return True
-        for mark in await self._spool.call(lambda spool: spool.marks(epoch)) if epoch != epochs[-1] else []:
-            first = protocol.next_seq(mark.camera_id)
-            if first is not None and first <= mark.last_seq:
-                holes = await self._spool.call(lambda spool, m=mark: spool.holes(epoch, m.camera_id, 1, m.last_seq))  # type: ignore[misc]
-                for message in protocol.send_gaps(mark.camera_id, mark.last_seq, holes):
-                    await call.write(message)
-        return False
-
-    async def _send_one(self, call: Call, protocol: SenderProtocol, epoch: str, spooled: SpooledFrame) -> None:
-        frame = spooled.frame
-        expected = protocol.next_seq(frame.camera_id)
-        if expected is None:  # registered after the Hello: the reconnection that announces it is on its way
-            self._reannounce.set()
-            await asyncio.sleep(0.05)
-            return
-        holes: list[Hole] = []
-        if frame.seq > expected:
-            holes = await self._spool.call(lambda spool: spool.holes(epoch, frame.camera_id, expected, frame.seq - 1))
-        for message in protocol.send(frame, holes):
-            await call.write(message)
-
-    async def _apply(self, epoch: str, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, Refused):
-                log.warning("receiver refused a frame", camera=event.camera_id, seq=event.seq, reason=event.reason)
-                hole = Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
-                await self._spool.call(lambda spool, h=hole: spool.give_up(epoch, h))  # type: ignore[misc]
-            elif isinstance(event, PaceAsked):
-                self._pace(event)
-        released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
-        if released:
-            await self._spool.call(lambda spool: spool.release(epoch, released))
-
     def _pace(self, asked: PaceAsked) -> None:
         log.info("receiver asks for another pace", camera=asked.camera_id, interval_ms=asked.sample_interval_ms)
         self._paces[asked.camera_id] = asked.sample_interval_ms
@@ -238,11 +238,18 @@ class Uplink:
         self._paced(self._paces)
 
 
-async def _first(*waits: Coroutine[object, object, object]) -> None:
-    tasks = [asyncio.create_task(wait) for wait in waits]
+async def _unless_failed(work: "asyncio.Task[float | None]", others: "list[asyncio.Task[None]]") -> float | None:
+    """The outcome of `work`; it is given up, with their error, when one of `others` fails."""
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, *others}, return_when=asyncio.FIRST_COMPLETED)
+        for ended in (task for task in others if task.done()):
+            ended.result()
+        return work.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancelled(work)
+
+
+async def _cancelled(*tasks: "asyncio.Task[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

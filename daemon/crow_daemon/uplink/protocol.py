@@ -2,7 +2,8 @@
 
 Invariants
 1. Per camera, what is sent rises by one from the resume point: each number once, as a frame or inside a gap.
-2. At most the receiver's window is sent and not yet acknowledged, and at most what the link carries.
+2. At most the receiver's window is sent and not yet acknowledged, and at most what the link carries. What a backlog has
+   under way takes no room from the live stream.
 3. A camera's acknowledged number never falls: an older one from a receiver that lost state is ignored.
 4. A receiver that has more than the spool ever gave out knows another spool's frames under these numbers: nothing is
    sent, and nothing is taken as delivered.
@@ -106,15 +107,25 @@ class SenderProtocol:
     """One connection's worth of protocol state; a new connection begins with a new one."""
 
     def __init__(
-        self, identity: Identity, cameras: Iterable[HelloCamera], link: LinkWindow, now_s: Callable[[], float]
+        self,
+        identity: Identity,
+        cameras: Iterable[HelloCamera],
+        link: LinkWindow,
+        now_s: Callable[[], float],
+        *,
+        backlog: bool = False,
+        previous_epoch: str = "",
     ) -> None:
-        """`link` is shared by the streams of one connection; `now_s` is a monotonic clock."""
+        """`link` is shared by the streams of one connection; `now_s` is a monotonic clock; the rest as in Hello."""
         self._identity = identity
+        self._backlog = backlog
+        self._previous_epoch = previous_epoch
         self._link = link
         self._now_s = now_s
         self._hello_cameras = tuple(cameras)
         self._cameras = {camera.announced.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
         self._window = 0
+        self._acknowledged_frames = 0
         self._draining = False
 
     def hello(self) -> pb.StreamFramesRequest:
@@ -126,6 +137,8 @@ class SenderProtocol:
                 site_id=self._identity.site_id,
                 daemon_id=self._identity.daemon_id,
                 spool_epoch=self._identity.spool_epoch,
+                previous_epoch=self._previous_epoch,
+                backlog=self._backlog,
                 software_version=self._identity.software_version,
                 cameras=[
                     pb.HelloCamera(
@@ -169,7 +182,14 @@ class SenderProtocol:
         """How many more frames may be sent now."""
         if self._draining:
             return 0
-        return min(self._link.room, max(0, self._window - self._under_way()))
+        under_way = self._under_way()
+        link = self._link.room if self._backlog else self._link.frames - under_way
+        return max(0, min(link, self._window - under_way))
+
+    @property
+    def acknowledged_frames(self) -> int:
+        """Frames sent on this stream that the receiver has."""
+        return self._acknowledged_frames
 
     def ended(self) -> None:
         """The stream is over: what is under way on it takes no room on the link any more."""
@@ -247,6 +267,7 @@ class SenderProtocol:
             while camera.under_way and camera.under_way[0][0] <= position.durable_seq:
                 _, sent_s = camera.under_way.popleft()
                 self._link.acknowledged(sent_s, now_s)
+                self._acknowledged_frames += 1
             events.append(Released(position.camera_id, position.durable_seq))
         return events
 

@@ -92,7 +92,8 @@ class Streams:
         stream.paces = {camera_id: self._paces[keys[camera_id]] for camera_id in live if keys[camera_id] in self._paces}
         stream.progress.set()  # there may be paces to tell
         other = self._open.get(stream.place)
-        if other is not None and not hello.backlog and other.hello.spool_epoch != hello.spool_epoch:
+        own = (hello.spool_epoch, hello.previous_epoch)
+        if other is not None and not hello.backlog and other.hello.spool_epoch not in own:
             raise CrowError(
                 Kind.CONFLICT,
                 "daemon_id_taken",

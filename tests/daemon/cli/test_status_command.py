@@ -34,7 +34,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "version": "1",
         "site_id": "shop",
         "daemon_id": "box",
-        "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8},
+        "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8, "backlog": None},
         "spool": {"waiting": 0, "bytes": 0, "max_bytes": 1, "trouble": None},
         "cameras": [till],
     }
@@ -67,6 +67,18 @@ def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_
     uplink, _, camera = _run().stdout.splitlines()[-3:]
     assert uplink == "uplink to here:1: connected (the receiver takes no frames for now)"
     assert camera.endswith("; the receiver asks for one sample in 2.5 s")
+
+
+def test_a_backlog_is_shown_with_the_time_that_it_will_take(state_dir: Path) -> None:
+    whole = _status()
+    backlog = {"frames": 600, "oldest_us": 1_800_000_000_000_000, "frames_per_s": 12.5, "drain_s": 48, "error": None}
+    whole["uplink"]["backlog"] = backlog
+    status.write(state_dir, whole)
+    line = "backlog: 600 frames since 2027-01-15 08:00:00 UTC; 12.5 a second, through in 48 s"
+    assert line in _run().stdout.splitlines()
+    backlog |= {"frames_per_s": 0, "drain_s": None, "error": "no room"}
+    status.write(state_dir, whole)
+    assert "; nothing of it moves (no room)" in _run().stdout
 
 
 def test_a_daemon_that_has_stopped_has_exit_code_1_and_its_last_word_is_shown(state_dir: Path) -> None:

@@ -12,6 +12,7 @@ from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.client import Uplink
 from crow_daemon.uplink.protocol import Identity
+from crow_shared.clock import SystemClock
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ async def test_a_ca_file_that_is_not_there_is_named_and_does_not_end_the_daemon(
     spool: SpoolThread, tmp_path: Path
 ) -> None:
     settings = UplinkSettings(receiver="127.0.0.1:1", tls=True, ca_file=str(tmp_path / "none.pem"))
-    uplink = Uplink(settings, lambda epoch: Identity("acme", "shop", "box", epoch, "1"), list, spool, lambda _: None)
+    uplink = Uplink(
+        settings, lambda epoch: Identity("acme", "shop", "box", epoch, "1"), list, spool, lambda _: None, SystemClock()
+    )
     running = asyncio.create_task(uplink.run())
     async with asyncio.timeout(5):
         while uplink.last_error is None:

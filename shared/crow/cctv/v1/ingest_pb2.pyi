@@ -154,6 +154,7 @@ class Hello(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
     BACKLOG_FIELD_NUMBER: _builtins.int
+    PREVIOUS_EPOCH_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """This file describes version 1. A receiver that does not speak it ends the stream with FAILED_PRECONDITION."""
     organization_id: _builtins.str
@@ -167,6 +168,8 @@ class Hello(_message.Message):
     software_version: _builtins.str
     backlog: _builtins.bool
     """This stream drains a sealed epoch, beside the daemon's live stream."""
+    previous_epoch: _builtins.str
+    """The epoch that this spool sealed last, if any. A live stream of it that is still open is the daemon's own, half-open."""
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[Global___HelloCamera]: ...
     def __init__(
@@ -180,10 +183,11 @@ class Hello(_message.Message):
         software_version: _builtins.str = ...,
         cameras: _abc.Iterable[Global___HelloCamera] | None = ...,
         backlog: _builtins.bool = ...,
+        previous_epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "cameras", b"cameras", "daemon_id", b"daemon_id", "organization_id", b"organization_id", "protocol_version", b"protocol_version", "site_id", b"site_id", "software_version", b"software_version", "spool_epoch", b"spool_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog", "cameras", b"cameras", "daemon_id", b"daemon_id", "organization_id", b"organization_id", "previous_epoch", b"previous_epoch", "protocol_version", b"protocol_version", "site_id", b"site_id", "software_version", b"software_version", "spool_epoch", b"spool_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,187 @@
+"""One stream to the receiver: it brings the frames of one epoch of the spool, and what the receiver says of them.
+
+Invariants
+1. A frame is forgotten by the spool only after the receiver acknowledged or refused it.
+2. Besides what is under way, memory holds at most one read of the spool; a slow receiver slows that reading.
+3. What is sent follows the spool's order; a camera that was not announced stops the lane until it is.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+import structlog
+
+from crow.cctv.v1 import ingest_pb2_grpc
+from crow_daemon.spool.accounts import Hole, HoleReason
+from crow_daemon.spool.spool import START, Position, Spool
+from crow_daemon.spool.thread import SpoolThread
+from crow_daemon.uplink.connection import Call, read, translated
+from crow_daemon.uplink.protocol import Draining, Event, PaceAsked, Refused, Released, SenderProtocol
+from crow_shared.errors import CrowError, Kind
+
+log = structlog.get_logger()
+
+WELCOME_TIMEOUT_S = 10.0
+LEAVE_TIMEOUT_S = 2.0
+
+
+class Lane:
+    """A stream from its Hello to its end; the live one, or one that drains a sealed epoch."""
+
+    def __init__(
+        self,
+        spool: SpoolThread,
+        epoch: str,
+        protocol: SenderProtocol,
+        *,
+        unannounced: Callable[[], None],
+        paced: Callable[[PaceAsked], None],
+    ) -> None:
+        """`unannounced` is called when the next frame is of a camera that the Hello did not name."""
+        self.epoch = epoch
+        self.protocol = protocol
+        self._spool = spool
+        self._unannounced = unannounced
+        self._paced = paced
+        self._position: Position = START
+        self._leaving = False
+        self._closed = False
+        self._through = False  # a sealed epoch of which nothing is left
+        self._call: Call | None = None
+
+    async def open(self, channel: grpc.aio.Channel) -> None:
+        """Says Hello and hears where to go on. Raises CrowError when the receiver does not want this stream."""
+        call = self._call = ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames()
+        try:
+            await call.write(self.protocol.hello())
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                welcome = await read(call)
+            if welcome is None:
+                raise translated(await call.code(), await call.details())
+            await self._apply(self.protocol.welcomed(welcome))
+            self._through = await self._spool.call(self._is_through)
+        except grpc.aio.AioRpcError as error:
+            raise translated(error.code(), error.details()) from None
+        except (TimeoutError, asyncio.InvalidStateError):
+            raise CrowError(Kind.TIMEOUT, "receiver_silent", "the receiver did not answer in time") from None
+
+    async def listen(self) -> float | None:
+        """Follows what the receiver says, to the end of the stream.
+
+        Returns the seconds after which it wants to be asked again, when it is about to stop; None when the stream was
+        left, or when all of a sealed epoch is delivered. Raises CrowError for every other end.
+        """
+        call = self._opened
+        drain_s: float | None = None
+        try:
+            while not self._through:
+                response = await read(call)
+                if response is None:
+                    if drain_s is not None or self._leaving:
+                        return drain_s
+                    raise translated(await call.code(), await call.details())
+                events = self.protocol.received(response)
+                drain_s = next((event.reconnect_after_s for event in events if isinstance(event, Draining)), drain_s)
+                await self._apply(events)
+                self._spool.wake_uplink.set()  # there may be room to send
+        except grpc.aio.AioRpcError as error:
+            raise translated(error.code(), error.details()) from None
+        return None
+
+    async def send(self, limit: int) -> bool:
+        """Sends up to `limit` frames, as far as there is room; whether there were any.
+
+        Returns False, too, when the stream has ended: `listen` says why.
+        """
+        room = 0 if self._leaving or self._closed else min(limit, self.protocol.room)
+        if not room:
+            return False
+        frames = await self._spool.call(lambda spool: spool.read(self.epoch, self._position, room))
+        try:
+            for spooled in frames:
+                expected = self.protocol.next_seq(spooled.frame.camera_id)
+                if expected is None:
+                    self._unannounced()
+                    return False
+                holes: list[Hole] = []
+                if spooled.frame.seq > expected:
+                    holes = await self._holes(spooled.frame.camera_id, expected, spooled.frame.seq - 1)
+                if self._closed:  # what is counted as sent from now on would stay so
+                    return False
+                for message in self.protocol.send(spooled.frame, holes):
+                    await self._opened.write(message)
+                self._position = spooled.position
+            if not frames:
+                await self._send_last_gaps()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        except asyncio.CancelledError:
+            # gRPC raises it in a write, too, whose stream is cancelled; that must not end the task that sends.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return False
+        return bool(frames)
+
+    async def leave(self, listening: "asyncio.Task[float | None]") -> None:
+        """Ends the stream in order, so that what is under way is acknowledged on it, if that does not take long."""
+        self._leaving = True
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self._opened.done_writing()
+                await asyncio.wait({listening})
+        except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            log.info("the stream had ended before it was left")
+
+    def close(self) -> None:
+        """Ends the stream at once."""
+        self._closed = True
+        self.protocol.ended()
+        if self._call is not None:
+            self._call.cancel()
+
+    @property
+    def _opened(self) -> Call:
+        assert self._call is not None, "opened"
+        return self._call
+
+    async def _send_last_gaps(self) -> None:
+        """Tells of the holes behind the last frame of a sealed epoch: no frame will come that they could precede."""
+        epochs, marks = await self._spool.call(lambda spool: (spool.epochs(), spool.marks(self.epoch)))
+        if self.epoch == epochs[-1]:
+            return
+        for mark in marks:
+            first = self.protocol.next_seq(mark.camera_id)
+            if first is not None and first <= mark.last_seq:
+                holes = await self._holes(mark.camera_id, first, mark.last_seq)
+                for message in self.protocol.send_gaps(mark.camera_id, mark.last_seq, holes):
+                    await self._opened.write(message)
+
+    async def _holes(self, camera_id: str, from_seq: int, to_seq: int) -> list[Hole]:
+        return await self._spool.call(lambda spool: spool.holes(self.epoch, camera_id, from_seq, to_seq))
+
+    async def _apply(self, events: list[Event]) -> None:
+        released = {event.camera_id: event.through_seq for event in events if isinstance(event, Released)}
+        refused = [
+            Hole(event.camera_id, event.seq, event.seq, HoleReason.REFUSED, event.reason)
+            for event in events
+            if isinstance(event, Refused)
+        ]
+        for event in events:
+            if isinstance(event, PaceAsked):
+                self._paced(event)
+        for hole in refused:
+            log.warning("receiver refused a frame", camera=hole.camera_id, seq=hole.from_seq, reason=hole.detail)
+
+        def settle(spool: Spool) -> None:
+            for hole in refused:
+                spool.give_up(self.epoch, hole)
+            spool.release(self.epoch, released)
+            self._through = self._is_through(spool)
+
+        if refused or released:
+            await self._spool.call(settle)
+
+    def _is_through(self, spool: Spool) -> bool:
+        return self.epoch not in spool.epochs()
