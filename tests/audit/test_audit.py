@@ -44,6 +44,9 @@ CONTROLS = {
         {"no_end", "wrong_count", "wrong_message"},
     ),
     "a gap that was never recorded": (["delete from missing"], {"no_end"}),
+    "a receiver that was restored from an older copy": (
+        ["update missing set reason = 'receiver_restored'"], {"lost"},
+    ),
     "a number with a frame and a reason why there is none": (
         ["insert into missing values (1, 'epoch', 5, 6, 'spool_full', '', 1)"], {"two_ends"},
     ),

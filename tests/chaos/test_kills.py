@@ -37,7 +37,7 @@ def test_kills_cost_no_frame_and_double_no_message(server: RtspServer, tmp_path:
         print(json.dumps({"seed": SEED + number} | verdict.as_json()))
     for verdict in verdicts:
         assert verdict.count.faults == []
-        assert verdict.count.failed == 0
+        assert verdict.count.failed == verdict.count.missing == 0
         assert verdict.count.accepted > 3 * KILLS // LINES
 
 
@@ -45,4 +45,5 @@ def test_the_harness_catches_a_receiver_that_acknowledges_before_its_commit(serv
     """The control: a harness that cannot fail proves nothing."""
     wrong = (sys.executable, str(Path(__file__).with_name("wrong_receiver.py")))
     verdict = Chaos(tmp_path, server, SEED, wrong).run(4, victims=("receiver",))
-    assert any("accepted" in fault for fault in verdict.count.faults)
+    assert verdict.count.missing > 0, "the receiver finds by its daemon's word that it has lost what it acknowledged"
+    assert any("lost" in fault for fault in verdict.count.faults), "and its audit says so"

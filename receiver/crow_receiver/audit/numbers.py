@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crow_receiver.audit.intervals import Interval, covered, holes_and_overlaps
 from crow_receiver.audit.report import AuditReport, CameraEnds, End, FaultKind
-from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.cameras import RECEIVER_RESTORED, CameraRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ def _audit_stream(
             ends.reasons[reason] += count
             if not reason:
                 report.fault(FaultKind.NO_REASON, camera.key, f"{epoch}: {from_seq} to {to_seq} are missing", count)
+            if reason == RECEIVER_RESTORED:
+                report.fault(FaultKind.LOST, camera.key, f"{epoch}: {from_seq} to {to_seq}", count)
     frames: Iterator[Interval] = db.execute(_NUMBERS, bounds)
     last_known = high if position is None else min(high, position)
     for is_hole, (first, last) in holes_and_overlaps([frames, [(a, b) for a, b, _ in ranges]], low, last_known):

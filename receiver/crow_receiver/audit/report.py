@@ -27,6 +27,7 @@ class FaultKind(StrEnum):
     NO_END = "no_end"  # numbers below the stream's position of which nothing is known
     TWO_ENDS = "two_ends"
     BEYOND_POSITION = "beyond_position"  # stored, but the daemon was told that it is not
+    LOST = "lost"  # acknowledged by this receiver, which has it no more: it was restored from an older copy
     NO_REASON = "no_reason"  # failed, and nothing says why
     NO_ANALYSIS = "no_analysis"  # called analysed, without an analysis
     UNBATCHED = "unbatched"  # in no batch though its session is closed

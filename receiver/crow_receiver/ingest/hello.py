@@ -18,7 +18,6 @@ log = structlog.get_logger()
 MAX_CAMERAS = 1000
 MAX_NAME_CHARS = 120
 MAX_REJECTED = 1000
-RECEIVER_RESTORED = "receiver_restored"  # the reason of numbers that this receiver acknowledged and has no more
 
 # `missing` keeps the reasons of rejected frames in these words.
 REJECT_REASONS = {
@@ -77,7 +76,13 @@ def announce(tx: Transaction, hello: pb.Hello, keys: Mapping[str, CameraKey], no
             # This receiver acknowledged more than it remembers (a restored backup). The frames are gone from the
             # spool, so the daemon's word holds; resuming earlier would wait for them for ever.
             log.error("this receiver has lost frames", camera=str(key), here=here, acked=camera.acked_seq)
-            span = (here + 1, camera.acked_seq, RECEIVER_RESTORED, "acknowledged once, and not here any more", now_us)
+            span = (
+                here + 1,
+                camera.acked_seq,
+                cameras.RECEIVER_RESTORED,
+                "acknowledged once, and not here any more",
+                now_us,
+            )
             cameras.pass_over(tx.db, row.id, hello.spool_epoch, *span)
         rows[camera.camera_id], positions[camera.camera_id] = row, max(here, camera.acked_seq)
         rejected += _rejected(tx, row, hello.spool_epoch, camera, MAX_REJECTED - len(rejected))

@@ -18,6 +18,8 @@ class CameraRow:
     sample_interval_ms: int
 
 
+RECEIVER_RESTORED = "receiver_restored"  # why numbers are missing that were acknowledged here, and are here no more
+
 _SELECT = "select id, organization_id, site_id, camera_id, name, sample_interval_ms from camera"
 
 
