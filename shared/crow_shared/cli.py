@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it did not work, 2 the input is wrong (click's own choice 
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,3 +53,26 @@ def serve(service: Callable[[Notifier], Coroutine[Any, Any, bool]]) -> None:
     keep_freed_memory()
     if not asyncio.run(service(Notifier(os.environ))):
         raise SystemExit(1)
+
+
+class MomentArgument(click.ParamType[int]):
+    """A moment as ISO 8601 with its zone; in µs since the Unix epoch."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The moment that `value` names."""
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"{value!r} is no time with a zone; example: 2026-11-22T09:00:00+01:00", param, ctx)
+        return round(moment.timestamp() * 1_000_000)
+
+
+def iso(time_us: int) -> str:
+    """A moment for people, in UTC."""
+    return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="milliseconds")

@@ -11,6 +11,7 @@ import click
 
 from crow_daemon import settings, status
 from crow_daemon.cli.camera import camera
+from crow_daemon.cli.spool import spool as spool_group
 from crow_daemon.registry.registry import Registry
 from crow_daemon.settings import DaemonSettings
 from crow_shared import log
@@ -46,6 +47,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
 
 main.add_command(camera)
+main.add_command(spool_group)
 
 
 @main.command()

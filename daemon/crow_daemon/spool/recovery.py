@@ -25,6 +25,7 @@ class Recovered:
     empty: list[int] = field(default_factory=list)  # files that a crash left before anything was written
     damages: list[tuple[int, Damage]] = field(default_factory=list)  # by segment
     doubles: list[tuple[int, str, int]] = field(default_factory=list)  # segment, camera, a number that came again
+    unexplained: list[tuple[Hole, int]] = field(default_factory=list)  # how many numbers in it were found nowhere
     in_doubt: bool = False  # the newest segment is damaged: which numbers were given out last is not certain
 
 
@@ -101,7 +102,8 @@ class _Fold:
     def finished(self) -> Recovered:
         """Numbers that are nowhere become holes, unless later records said what became of them."""
         for epoch, hole in self._skipped:
-            self.result.accounts.give_up(epoch, hole)
+            if frames := self.result.accounts.give_up(epoch, hole):
+                self.result.unexplained.append((hole, frames))
         return self.result
 
     def _start(self, start: pb.SegmentStart) -> None:

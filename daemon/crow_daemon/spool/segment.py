@@ -3,12 +3,11 @@
 Invariants
 1. A file is only appended to, by one writer, and is synced no more once a sync or a write of it has failed: the kernel
    may have dropped the pages and would call the next sync a success.
-2. A writer exists only after its file, the first record in it and its directory entry are durable.
-3. Of a frame in memory: nothing. Of a segment: per camera the spans of its numbers.
+2. Of a frame in memory: nothing. Of a segment: per camera the spans of its numbers.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,23 +64,13 @@ class Segment:
 
 
 class SegmentWriter:
-    """The segment that is being written."""
+    """A segment that is being written."""
 
-    def __init__(self, directory: Path, lock: int, number: int, start: pb.SegmentStart) -> None:
-        """Creates it, durable with its start; `lock` is a descriptor of the directory. Raises OSError."""
+    def __init__(self, path: Path, number: int) -> None:
+        """Creates it at `path`, empty. Raises OSError."""
         self.number = number
         self.end = 0
-        path = segment_path(directory, number)
         self._descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            self.append([(pb.RecordHeader(segment_start=start), b"")])
-            self.sync()
-            os.fsync(lock)
-        except OSError:
-            self.close()
-            with suppress(OSError):
-                path.unlink()
-            raise
 
     def append(self, records: Sequence[tuple[pb.RecordHeader, bytes]]) -> list[Record]:
         """Writes records with their payloads; durable after `sync`. Raises OSError; then only `abandon` may follow."""
@@ -126,24 +115,31 @@ class SegmentReader:
 
     def __init__(self, directory: Path, segment: Segment) -> None:
         """Opens it and reads its headers. Raises OSError."""
+        self._segment = segment
         self._descriptor = os.open(segment_path(directory, segment.number), os.O_RDONLY | os.O_CLOEXEC)
         self.entries: list[Entry] = []
         try:
-            for record in scan(self._descriptor, segment.number, segment.end):
-                if isinstance(record, Record):
-                    self.add(record)
+            for record in self.records():
+                self.add(record)
         except OSError:
             self.close()
             raise
+
+    def records(self) -> Iterator[Record]:
+        """The valid records, in order. Raises OSError."""
+        for found in scan(self._descriptor, self._segment.number, self._segment.end):
+            if isinstance(found, Record):
+                yield found
 
     def add(self, record: Record) -> None:
         """One more record, behind those that are known."""
         if record.header.HasField("frame"):
             self.entries.append(Entry(record.offset, record.payload_offset, record.header.frame))
 
-    def payload(self, entry: Entry) -> bytes:
-        """The bytes of a frame's picture, unchecked. Raises OSError."""
-        return os.pread(self._descriptor, entry.header.payload_bytes, entry.payload_offset)
+    def payload(self, place: Entry | Record) -> bytes:
+        """The bytes of a frame's picture, unchecked; none for another record. Raises OSError."""
+        header = place.header if isinstance(place, Entry) else place.header.frame
+        return os.pread(self._descriptor, header.payload_bytes, place.payload_offset)
 
     def close(self) -> None:
         """Gives the file back."""

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crow.spool.v1 import segment_pb2 as pb
+from crow_daemon.spool.accounts import Accounts
 from crow_daemon.spool.format import segment_path
 from crow_daemon.spool.recovery import Recovered
 from crow_daemon.spool.segment import Entry, Segment, SegmentReader, SegmentWriter
@@ -59,10 +60,19 @@ class SegmentLog:
 
     def begin(self, start: pb.SegmentStart, epoch: str) -> None:
         """Starts a segment for frames of `epoch`, durable with `start`; it is appended to from now on."""
-        assert self._lock is not None, "open"
         number = self._next_number
         self._next_number += 1
-        fresh = SegmentWriter(self.directory, self._lock, number, start)
+        path = segment_path(self.directory, number)
+        fresh = SegmentWriter(path, number)
+        try:
+            fresh.append([(pb.RecordHeader(segment_start=start), b"")])
+            fresh.sync()
+            self._sync_directory()
+        except OSError:
+            fresh.close()
+            with suppress(OSError):
+                path.unlink()
+            raise
         if self._writer is not None:
             self._writer.close()
         self._writer = fresh
@@ -133,6 +143,31 @@ class SegmentLog:
         finally:
             os.close(descriptor)
 
+    def rewrite(self, segment: Segment, accounts: Accounts) -> None:
+        """Puts in a segment's place, in one step, its valid records without the frames that do not wait any more."""
+        path = segment_path(self.directory, segment.number)
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        reader = self.reader(segment)
+        copy = SegmentWriter(fresh, segment.number)
+        try:
+            for record in reader.records():
+                frame = record.header.frame
+                if record.header.HasField("frame") and not (
+                    segment.holds(frame.frame.camera_id, frame.frame.seq)
+                    and accounts.is_waiting(segment.epoch, frame.frame.camera_id, frame.frame.seq)
+                ):
+                    continue
+                copy.append([(record.header, reader.payload(record))])
+            copy.sync()
+        finally:
+            copy.close()
+        fresh.replace(path)
+        self._sync_directory()
+        self._readers.pop(segment.number).close()
+        self.stored_bytes += copy.end - segment.disk_bytes
+        segment.end = segment.disk_bytes = copy.end
+
     def reader(self, segment: Segment) -> SegmentReader:
         """The segment, open for reading; good until the next call."""
         reader = self._readers.get(segment.number) or SegmentReader(self.directory, segment)
@@ -157,6 +192,10 @@ class SegmentLog:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _sync_directory(self) -> None:
+        assert self._lock is not None, "open"
+        os.fsync(self._lock)
 
     def _grow(self) -> None:
         assert self._writer is not None

@@ -250,6 +250,21 @@ class Spool:
         self._unlink_dead()
         return erased
 
+    def mend(self) -> int:
+        """Writes segments that hold damaged bytes anew without them, and returns how many; `repair` has the steps.
+
+        Raises CrowError(UNAVAILABLE) when the disk refuses.
+        """
+        try:
+            self._begin_segment()
+            self._unlink_dead()
+            damaged = {number for number, _ in recover(self._directory).damages} & self._log.segments.keys()
+            for number in damaged:
+                self._log.rewrite(self._log.segments[number], self._accounts)
+        except OSError as error:
+            raise self._refused(error) from error
+        return len(damaged)
+
     def close(self) -> None:
         """Gives files and directory back; nothing promised is lost by it."""
         self._log.close()
