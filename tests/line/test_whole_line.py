@@ -1,9 +1,11 @@
 """From a camera to both queues, with real processes, real RTSP and real gRPC."""
 
 import json
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,35 @@ def test_every_sample_of_two_cameras_is_described_and_told_of_once(
         assert counts["sampled"] == counts["offered"] == spool["spooled"] == spool["acknowledged"]
         assert there["stored"] == there["analysed"] == told[there["name"]] == spool["spooled"]
         assert there["sessions"] == 1
+    assert receiver.json("audit")["ok"]
+    assert receiver.stop() == 0
+
+
+def test_a_running_receiver_erases_and_keeps_pictures_for_as_long_as_it_is_told(
+    cameras: RtspServer, receiver: ReceiverService, daemon: DaemonService
+) -> None:
+    for name in ("till", "door"):
+        daemon.add_rtsp(name, cameras.url(name), USER, PASSWORD, "--fps", "5")
+    until(lambda: min(analysed(receiver, "till"), analysed(receiver, "door")) >= 15)
+    early_s = time.time() - 2  # fifteen frames took three seconds
+    till, door = (f"local/shop/{name}" for name in ("till", "door"))
+    receiver.run("camera", "retention", door, "0")
+    span = [datetime.fromtimestamp(time_s, UTC).isoformat() for time_s in (early_s - 3600, early_s)]
+    options = ("--camera", till, "--from", span[0], "--to", span[1], "--reason", "asked to", "--yes")
+    receipt = receiver.json("erase", *options)
+    assert receipt["frames"] == receipt["pictures"] > 0
+    assert daemon.stop() == 0
+    until(lambda: closed(receiver))
+    db = sqlite3.connect(receiver.directory / "receiver.db")
+    kept = (
+        "select count(*) from frame join camera on camera.id = frame.camera where camera_id = ? and segment is not null"
+    )
+    until(lambda: db.execute(kept, ("door",)).fetchone() == (0,))
+    assert db.execute(kept, ("till",)).fetchone() != (0,)
+    db.close()
+    audited = receiver.json("audit")
+    assert audited["ok"]
+    assert {one["camera"]: one["erased"] for one in audited["cameras"]} == {till: receipt["frames"], door: 0}
     assert receiver.stop() == 0
 
 
