@@ -304,13 +304,13 @@ class ForgetsRejects(Line):
     tells_rejects_again = False
 
 
-@pytest.mark.parametrize(("wrong", "seen"), [(AcknowledgesTooEarly, "is lost"), (ForgetsRejects, "is not counted")])
-def test_the_model_catches_a_receiver_that_is_wrong(wrong: type[Line], seen: str) -> None:
+@pytest.mark.parametrize("wrong", [AcknowledgesTooEarly, ForgetsRejects])
+def test_the_model_catches_a_receiver_that_is_wrong(wrong: type[Line]) -> None:
     """The control: a harness that cannot fail proves nothing."""
     quick = settings(max_examples=500, stateful_step_count=30, deadline=None, database=None, print_blob=False,
                      derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck),
                      report_multiple_bugs=False)  # fmt: skip
-    with pytest.raises(AssertionError, match=seen):
+    with pytest.raises(AssertionError, match="is lost|is not counted"):
         run_state_machine_as_test(wrong, settings=quick)
 
 
