@@ -310,7 +310,7 @@ def test_the_model_catches_a_receiver_that_is_wrong(wrong: type[Line]) -> None:
     quick = settings(max_examples=500, stateful_step_count=30, deadline=None, database=None, print_blob=False,
                      derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck),
                      report_multiple_bugs=False)  # fmt: skip
-    with pytest.raises(AssertionError, match="is lost|is not counted"):
+    with pytest.raises(AssertionError, match=r"is lost|is not counted"):
         run_state_machine_as_test(wrong, settings=quick)
 
 
