@@ -23,7 +23,6 @@ from crow_receiver.store.store import Store
 from crow_shared.clock import SystemClock
 from crow_shared.frame import MAX_MESSAGE_BYTES, Frame, to_wire
 
-NOW_US = SystemClock().now_us()
 WINDOW = 8
 
 
@@ -91,6 +90,7 @@ class Daemon:
     ) -> None:
         self.directory, self.port, self.daemon_id, self.order = directory, port, daemon_id, order
         self.clock = ShiftedClock()
+        self.began_us = self.clock.now_us()
         self.cameras = [Announced("till", "Till", 1000), Announced("door", "Door", 1000)]
         self.paces: dict[str, int] = {}
 
@@ -114,7 +114,8 @@ class Daemon:
         await self.spool.close()
 
     def offer(self, camera_id: str, seconds: float, payload: bytes | None = None) -> None:
-        frame = frame_at(NOW_US + int(seconds * SECOND_US), 0, camera_id)
+        """A frame captured so long after `began_us`."""
+        frame = frame_at(self.began_us + int(seconds * SECOND_US), 0, camera_id)
         if payload is not None:
             frame = Frame.of_picture(camera_id, frame.capture_us, frame.time_source, 1, 1, payload)
         assert self.spool.offer(frame)

@@ -1,6 +1,6 @@
 """A daemon that still has frames of an erased span delivers the others, and hears of each that it is refused."""
 
-from ingest_parts import NOW_US, Daemon, Server
+from ingest_parts import Daemon, Server
 from receiver_parts import SECOND_US
 
 from crow_receiver.store import cameras, erasures
@@ -18,8 +18,8 @@ async def test_frames_of_an_erased_span_are_refused_and_recorded_and_those_behin
         tx = server.store._transaction
         camera = cameras.find(tx.db, key)
         assert camera is not None
-        span = (NOW_US + second * SECOND_US for second in seconds)
-        return erasures.request(tx.db, camera.id, *span, "", NOW_US)
+        span = (daemon.began_us + second * SECOND_US for second in seconds)
+        return erasures.request(tx.db, camera.id, *span, "", daemon.began_us)
 
     await server.store.write(lambda _: ask((-20, -10)))
     for seconds in (-21, *range(-20, -10), -10, -9):
