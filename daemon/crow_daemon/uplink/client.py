@@ -32,8 +32,6 @@ from crow_shared.errors import CrowError
 
 log = structlog.get_logger()
 
-READ_FRAMES = 16
-BACKLOG_READ_FRAMES = 4  # so that a fresh frame waits for few others
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 LIVE_WITHIN_S = 30.0
@@ -85,7 +83,7 @@ class Uplink:
         return await self._backlog.status()
 
     def reannounce(self) -> None:
-        """Connects anew, so that the receiver hears of changed cameras; nothing is lost by it."""
+        """Opens the live stream anew, so that the receiver hears of changed cameras; nothing is lost by it."""
         self._renew.set()
 
     async def run(self) -> None:
@@ -180,9 +178,9 @@ class Uplink:
         while True:
             self._spool.wake_uplink.clear()
             live, backlog = self._live, self._backlog.lane
-            if live is not None and await live.send(READ_FRAMES):
+            if live is not None and await live.send():
                 continue
-            if backlog is not None and await backlog.send(BACKLOG_READ_FRAMES):
+            if backlog is not None and await backlog.send():
                 continue
             await self._spool.wake_uplink.wait()
 

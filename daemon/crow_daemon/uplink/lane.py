@@ -22,6 +22,7 @@ from crow_shared.errors import CrowError, Kind
 
 log = structlog.get_logger()
 
+READ_FRAMES = 16  # a slow link has room for fewer, so that a fresh frame does not wait for a whole read of the backlog
 WELCOME_TIMEOUT_S = 10.0
 LEAVE_TIMEOUT_S = 2.0
 
@@ -89,12 +90,12 @@ class Lane:
             raise translated(error.code(), error.details()) from None
         return None
 
-    async def send(self, limit: int) -> bool:
-        """Sends up to `limit` frames, as far as there is room; whether there were any.
+    async def send(self) -> bool:
+        """Sends one read of the spool, as far as there is room; whether there was anything.
 
         Returns False, too, when the stream has ended: `listen` says why.
         """
-        room = 0 if self._leaving or self._closed else min(limit, self.protocol.room)
+        room = 0 if self._leaving or self._closed else min(READ_FRAMES, self.protocol.room)
         if not room:
             return False
         frames = await self._spool.call(lambda spool: spool.read(self.epoch, self._position, room))
