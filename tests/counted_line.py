@@ -14,7 +14,7 @@ from typing import Any
 from crow_shared.errors import CrowError
 from crow_sim.line import DaemonService, ReceiverService
 
-DRAIN_S = 120.0
+PATIENCE_S = 120.0  # without anything moving
 QUEUES = ("crow-interaction-queue", "crow-pattern-queue")
 
 
@@ -50,6 +50,7 @@ class CountedLine:
 
     def __init__(self, daemon: DaemonService, receiver: ReceiverService, cameras: Sequence[str]) -> None:
         self.daemon, self.receiver, self.cameras = daemon, receiver, tuple(cameras)
+        self.told: list[dict[str, Any]] = []  # the messages that the last `count` saw
 
     def analysed(self) -> int:
         """Frames analysed so far."""
@@ -67,18 +68,9 @@ class CountedLine:
         """
         for camera in self.cameras:
             self.daemon.run("camera", "disable", camera)
-        until(self._delivered, "the spool does not drain")
+        until_at_rest(lambda: self.daemon.json("status"), _delivered, "the spool does not drain")
         self.receiver.restart({"CROW_RECEIVER_SESSION__GAP_S": "1"})
-        until(self._closed, "the sessions do not end")
-
-    def _delivered(self) -> bool:
-        status = self.daemon.json("status")
-        stopped = all(camera["state"] == "disabled" for camera in status["cameras"])
-        return stopped and not status["spool"]["waiting"]
-
-    def _closed(self) -> bool:
-        counted = self.receiver.json("status")
-        return not counted["outbox"] and not any(camera["open_sessions"] for camera in counted["cameras"])
+        until_at_rest(lambda: self.receiver.json("status"), _closed, "the sessions do not end")
 
     def count(self, delivered: Iterable[dict[str, Any]] = ()) -> Count:
         """Takes what is left on the queues after what a consumer was `delivered`, and counts all of it.
@@ -92,7 +84,7 @@ class CountedLine:
         self._count_frames(count)
         self._count_messages(count, bodies)
         try:
-            self.receiver.run("audit")
+            self.receiver.run("audit", "--spool", "-", stdin=self.daemon.run("spool", "status", "--json"))
         except CrowError as error:
             count.faults.append(error.message)
         return count
@@ -115,6 +107,7 @@ class CountedLine:
         for body in bodies:
             if messages.setdefault(body["messageId"], body) != body:
                 count.faults.append(f"one id, two bodies: {body['messageId']}")
+        self.told = list(messages.values())
         count.messages, count.duplicates = len(messages), len(bodies) - len(messages)
         told = Counter(
             (body["sessionId"], frame["frameIndex"])
@@ -144,7 +137,7 @@ class CountedLine:
             count.faults.append(f"{count.analysed + count.failed} frames with an end, {count.summed} in windows")
 
 
-def until(condition: Callable[[], object], otherwise: str, timeout_s: float = DRAIN_S, poll_s: float = 0.2) -> None:
+def until(condition: Callable[[], object], otherwise: str, timeout_s: float = PATIENCE_S, poll_s: float = 0.2) -> None:
     """Waits for what other processes bring about; a command that fails meanwhile is tried again."""
     ends = time.monotonic() + timeout_s
     trouble: CrowError | None = None
@@ -157,6 +150,33 @@ def until(condition: Callable[[], object], otherwise: str, timeout_s: float = DR
             trouble = error
         assert time.monotonic() < ends, f"{otherwise}: {trouble}"
         time.sleep(poll_s)
+
+
+def until_at_rest(look: Callable[[], Any], is_done: Callable[[Any], bool], otherwise: str) -> None:
+    """Waits until what is seen is done, for as long as it goes on: however much there is, and however slow."""
+    seen = look()
+    ends = time.monotonic() + PATIENCE_S
+    while not is_done(seen):
+        assert time.monotonic() < ends, f"{otherwise}: {json.dumps(seen)}"
+        time.sleep(0.5)
+        before, seen = seen, look()
+        if _moving(before) != _moving(seen):
+            ends = time.monotonic() + PATIENCE_S
+
+
+def _delivered(status: dict[str, Any]) -> bool:
+    stopped = all(camera["state"] == "disabled" for camera in status["cameras"])
+    return stopped and not status["spool"]["waiting"]
+
+
+def _closed(counted: dict[str, Any]) -> bool:
+    return not counted["outbox"] and not any(camera["open_sessions"] for camera in counted["cameras"])
+
+
+def _moving(status: dict[str, Any]) -> object:
+    """What changes as long as there is progress, at either end."""
+    places = [camera.get("spool") or [camera["analysed"], camera["failed"]] for camera in status["cameras"]]
+    return places, status.get("outbox")
 
 
 def free_port() -> int:

@@ -22,6 +22,8 @@ def write(state_dir: Path, status: dict[str, Any]) -> None:
 def read(state_dir: Path, now_us: int) -> dict[str, Any]:
     """The latest status, with `running` telling whether it is still being renewed.
 
+    `silent` tells whether it is not although the process lives.
+
     Raises CrowError(UNAVAILABLE) where no daemon has run yet.
     """
     path = state_dir / FILE_NAME
@@ -35,7 +37,9 @@ def read(state_dir: Path, now_us: int) -> dict[str, Any]:
         raise CrowError(Kind.UNAVAILABLE, "status_unreadable", f"cannot read {path}: {error}") from None
     age_s = (now_us - int(status["written_us"])) / 1_000_000
     status["age_s"] = round(age_s, 1)
-    status["running"] = age_s < STALE_S and _alive(int(status["pid"]))
+    alive = _alive(int(status["pid"]))
+    status["running"] = alive and age_s < STALE_S
+    status["silent"] = alive and not status["running"]
     return status
 
 

@@ -16,7 +16,7 @@ CAMERAS = ("till", "door")
 SETTINGS = {"CROW_RECEIVER_SESSION__GAP_S": "60", "CROW_RECEIVER_BATCH__AGE_S": "1"}
 NOTICED_S = 20.0
 
-pytestmark = [pytest.mark.line, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ SETTINGS = {
     "CROW_RECEIVER_BATCH__AGE_S": "1",
 }
 
-pytestmark = [pytest.mark.line, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
 
 
 @contextmanager

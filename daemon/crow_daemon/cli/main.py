@@ -96,8 +96,7 @@ def show_status(context: Context, as_json: bool) -> None:
 
 
 def _print_status(current: "dict[str, object]") -> None:
-    running = "running" if current["running"] else f"NOT running; this is its last word, {current['age_s']} s old"
-    click.echo(f"daemon {current['site_id']}/{current['daemon_id']} {current['version']}: {running}")
+    click.echo(f"daemon {current['site_id']}/{current['daemon_id']} {current['version']}: {_life(current)}")
     uplink, spool = current["uplink"], current["spool"]
     assert isinstance(uplink, dict)
     assert isinstance(spool, dict)
@@ -131,6 +130,15 @@ def _backlog(backlog: dict[str, Any]) -> str:
     ends = "nothing of it moves" if left_s is None else f"{backlog['frames_per_s']:g} a second, through in {left_s:g} s"
     error = f" ({backlog['error']})" if backlog["error"] else ""
     return f"{backlog['frames']} frames{since}; {ends}{error}"
+
+
+def _life(current: "dict[str, object]") -> str:
+    if current["running"]:
+        return "running"
+    last_word = f"this is its last word, {current['age_s']} s old"
+    if current["silent"]:
+        return f"process {current['pid']} lives but writes no status: its disk may refuse (see its log); {last_word}"
+    return f"NOT running; {last_word}"
 
 
 def _total(by_reason: dict[str, int]) -> int:

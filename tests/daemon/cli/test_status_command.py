@@ -82,7 +82,8 @@ def test_a_backlog_is_shown_with_the_time_that_it_will_take(state_dir: Path) -> 
 
 
 def test_a_daemon_that_has_stopped_has_exit_code_1_and_its_last_word_is_shown(state_dir: Path) -> None:
-    status.write(state_dir, _status(written_us=SystemClock().now_us() - 60_000_000))
+    nobody = (1 << 22) + 1  # above the kernel's highest process id
+    status.write(state_dir, _status(written_us=SystemClock().now_us() - 60_000_000, pid=nobody))
     result = _run()
     assert result.exit_code == 1
     assert "NOT running" in result.stdout
@@ -93,3 +94,10 @@ def test_a_daemon_that_never_ran_has_exit_code_1_and_one_line_says_so(state_dir:
     result = _run()
     assert result.exit_code == 1
     assert result.stderr == f"error: no daemon has run with the state directory {state_dir}\n"
+
+
+def test_a_daemon_that_lives_and_writes_no_status_is_told_apart_from_one_that_does_not_run(state_dir: Path) -> None:
+    status.write(state_dir, _status(written_us=SystemClock().now_us() - 60_000_000))
+    result = _run()
+    assert result.exit_code == 1
+    assert "lives but writes no status: its disk may refuse" in result.stdout

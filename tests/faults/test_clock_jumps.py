@@ -1,0 +1,78 @@
+"""The wall clock jumps by an hour, forth and back, under a running line: each frame is in exactly one session.
+
+libfaketime sets the clocks of both processes while they run; the monotonic clock goes on as it does on a real machine.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from counted_line import CountedLine
+
+from crow_sim.line import DaemonService, ReceiverService
+from crow_sim.rtsp.server import RtspServer
+
+CAMERAS = ("till", "door")
+SETTINGS = {"CROW_RECEIVER_SESSION__GAP_S": "60", "CROW_RECEIVER_BATCH__AGE_S": "1"}
+JUMP_S = 3600
+
+pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
+
+
+class Watch:
+    """The clock that the processes of a test see."""
+
+    def __init__(self, file: Path, library: Path) -> None:
+        self._file = file
+        self.set(0)
+        self.environ = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }
+
+    def set(self, ahead_s: int) -> None:
+        """So far ahead of this process's clock from now on; negative: behind."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{ahead_s:+d}s")
+        fresh.replace(self._file)
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Watch:
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if found is None:
+        pytest.skip("libfaketime is not installed (Debian: faketime)")
+    return Watch(tmp_path / "watch", found)
+
+
+@pytest.fixture
+def line(tmp_path: Path, shop: RtspServer, watch: Watch) -> Iterator[CountedLine]:
+    with (
+        ReceiverService(tmp_path / "receiver", SETTINGS | watch.environ) as receiver,
+        DaemonService(tmp_path / "daemon", receiver.grpc_address, watch.environ) as daemon,
+    ):
+        for camera in CAMERAS:
+            daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", "5")
+        running = CountedLine(daemon, receiver, CAMERAS)
+        running.wait_for_frames()
+        yield running
+
+
+@pytest.mark.parametrize("first_s", [JUMP_S, -JUMP_S])
+def test_each_frame_is_in_one_session_when_the_clock_jumps(watch: Watch, line: CountedLine, first_s: int) -> None:
+    watch.set(first_s)
+    began_s = time.time()
+    line.wait_for_frames()
+    watch.set(0)
+    line.wait_for_frames()
+    line.drain()
+    count = line.count()
+    assert count.faults == []
+    assert (count.missing, count.failed) == (0, 0)
+    assert count.sessions >= 2 * len(CAMERAS), "frames of both times"
+    starts_ms = [body["windowStart"] for body in line.told if body.get("kind") == "session"]
+    assert any(abs(start_ms / 1000 - began_s - first_s) < JUMP_S / 2 for start_ms in starts_ms), "the jump was seen"

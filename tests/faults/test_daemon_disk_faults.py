@@ -1,0 +1,76 @@
+"""The daemon's disk is full or turns read-only: it lives, says so, goes on delivering, and accounts for every frame."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from counted_line import CountedLine, until
+from small_disk import FragileDisk, SmallDisk
+
+from crow_shared.errors import CrowError
+from crow_sim.line import DaemonService, ReceiverService
+from crow_sim.rtsp.server import RtspServer
+
+CAMERAS = ("till", "door")
+SETTINGS = {"CROW_RECEIVER_SESSION__GAP_S": "60", "CROW_RECEIVER_BATCH__AGE_S": "1"}
+
+pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
+
+
+@contextmanager
+def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer) -> Iterator[CountedLine]:
+    with ReceiverService(tmp_path / "receiver", SETTINGS) as receiver:
+        settings = {"CROW_DAEMON_SPOOL__MIN_FREE_BYTES": "0"}  # so that the disk itself is what ends
+        with DaemonService(disk.directory, receiver.grpc_address, settings) as daemon:
+            for camera in CAMERAS:
+                daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", "5")
+            running = CountedLine(daemon, receiver, CAMERAS)
+            running.wait_for_frames()
+            yield running
+            running.wait_for_frames()
+            running.drain()
+            count = running.count()
+            assert count.faults == []
+            assert count.failed == 0
+
+
+def lives_and_says_so(daemon: DaemonService, *, whenever: Callable[[], None] = lambda: None) -> None:
+    """`whenever` is done again and again meanwhile."""
+
+    def refused() -> bool:
+        whenever()
+        return bool(daemon.events("spool does not take frames"))
+
+    def told() -> bool:
+        whenever()
+        return "its disk may refuse" in last_word(daemon)
+
+    until(refused, "the log does not say what is wrong", 40)
+    until(told, "status does not say what is wrong", 40)
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
+    assert len(daemon.events("status file cannot be written")) < 10, "not every second"
+
+
+def last_word(daemon: DaemonService) -> str:
+    try:
+        return daemon.run("status")
+    except CrowError as error:
+        return error.message
+
+
+def test_a_full_disk_stops_the_spooling_and_nothing_else(tmp_path: Path, shop: RtspServer) -> None:
+    with SmallDisk(tmp_path / "daemon", 48 << 20) as disk, line(disk, tmp_path, shop) as running:
+        lives_and_says_so(running.daemon, whenever=disk.fill)  # the spool gives up files of its own to make room
+        disk.free()
+        until(lambda: running.daemon.events("spool takes frames again"), "the spool does not recover")
+
+
+def test_a_disk_that_turned_read_only_is_survived_until_it_is_repaired(tmp_path: Path, shop: RtspServer) -> None:
+    with FragileDisk(tmp_path / "daemon", 48 << 20) as disk, line(disk, tmp_path, shop) as running:
+        disk.break_down()
+        lives_and_says_so(running.daemon)
+        running.daemon.stop()
+        disk.repair()
+        running.daemon.start()

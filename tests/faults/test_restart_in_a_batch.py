@@ -1,0 +1,50 @@
+"""A receiver that goes away in the middle of a batch tells of that batch once, however it went."""
+
+from pathlib import Path
+
+import pytest
+from counted_line import CountedLine, free_port, until
+
+from crow_sim.line import DaemonService, ReceiverService
+from crow_sim.rtsp.server import RtspServer
+
+CAMERAS = ("till", "door")
+SETTINGS = {
+    "CROW_RECEIVER_SESSION__GAP_S": "60",
+    "CROW_RECEIVER_BATCH__FRAMES": "20",
+    "CROW_RECEIVER_BATCH__AGE_S": "600",  # batches are complete by their size alone
+}
+
+pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_batch_that_was_begun_before_a_restart_is_told_of_once(
+    tmp_path: Path, shop: RtspServer, killed: bool
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        ReceiverService(tmp_path / "receiver", SETTINGS | {"CROW_RECEIVER_GRPC__LISTEN": address}) as receiver,
+        DaemonService(tmp_path / "daemon", address) as daemon,
+    ):
+        for camera in CAMERAS:
+            daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", "2")
+        line = CountedLine(daemon, receiver, CAMERAS)
+
+        def in_a_batch() -> bool:
+            return any(0 < camera["unbatched"] < 15 for camera in receiver.json("status")["cameras"])
+
+        until(in_a_batch, "no batch begins")
+        if killed:
+            receiver.kill()
+        else:
+            assert receiver.stop() == 0
+        assert in_a_batch(), "it goes on after the restart"
+        receiver.start()
+        line.wait_for_frames(25)
+        line.drain()
+        count = line.count()
+    assert count.faults == []
+    assert (count.missing, count.failed) == (0, 0)
+    sizes = [len(body["frameAnalyses"]) for body in line.told if "frameAnalyses" in body]
+    assert 20 in sizes, "a batch was completed after all"
