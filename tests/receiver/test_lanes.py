@@ -1,6 +1,7 @@
 """After an outage: what is seen now goes up at once, what waited goes up beside it, and each frame once."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ingest_parts import WINDOW, Daemon, Server
 from receiver_parts import until
 
 from crow_daemon.settings import UplinkOrder
+from crow_daemon.spool import segment_log
 from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import MAX_WAITING_FRAMES
@@ -95,6 +97,21 @@ async def test_a_short_outage_seals_nothing(server: Server, daemon: Daemon) -> N
     await server.start(server.port)
     await daemon.drained()
     assert len({epoch for epoch, _, _ in await arrived(server)}) == 1
+
+
+async def test_a_disk_that_takes_no_seal_keeps_nothing_from_being_delivered(
+    server: Server, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was remounted read-only while the link was away."""
+    await offline(server, daemon, 20)
+
+    def read_only(*_: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(segment_log, "SegmentWriter", read_only)
+    await server.start(server.port)
+    await daemon.drained()
+    assert [seq for _, seq, _ in await arrived(server)] == list(range(1, 21))
 
 
 async def test_no_epoch_is_sealed_before_the_last_sealing_is_a_minute_old(server: Server, daemon: Daemon) -> None:

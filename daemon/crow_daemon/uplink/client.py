@@ -203,7 +203,12 @@ class Uplink:
             oldest = spool.oldest(lane.epoch)
             return oldest is not None and oldest.spooled_us < before_us and spool.start_epoch() != lane.epoch
 
-        if not await self._spool.call(seal):
+        try:
+            if not await self._spool.call(seal):
+                return False
+        except CrowError as error:  # what waits is readable all the same, and goes up in order
+            log.warning("late frames cannot be set apart from fresh ones", error=error.message)
+            self._sealed_s = now_s
             return False
         self._sealed_s = now_s
         log.info("frames have waited for too long: they go up as backlog, beside what is seen now")
