@@ -113,9 +113,13 @@ class _Fold:
         for state in start.epochs:
             for mark in state.marks.cameras:
                 self._passed(state.marks.epoch, mark.camera_id, mark.last_seq)
-                self._seen[state.marks.epoch, mark.camera_id] = mark.last_seq
-                if self._before is not None and self._before.epoch == state.marks.epoch:
-                    self._before.clip(mark.camera_id, mark.last_seq)
+        # A camera without a mark has no number yet, even if a frame of it lies behind a failed write.
+        self._seen = {
+            (state.marks.epoch, mark.camera_id): mark.last_seq for state in start.epochs for mark in state.marks.cameras
+        }
+        if self._before is not None:
+            for camera_id in self._before.spans:
+                self._before.clip(camera_id, self._seen.get((self._before.epoch, camera_id), 0))
         self.result.accounts.restore(start)
         self.segment.epoch = self.result.accounts.epochs()[-1] if start.epochs else ""
         self._damaged = False

@@ -220,9 +220,8 @@ class Spool:
         """Gives up what has waited for longer than `max_age_s`, a segment at a time. Raises CrowError(UNAVAILABLE)."""
         limit_us = self._clock.now_us() - int(self._limits.max_age_s * 1_000_000)
         detail = f"the spool keeps frames for {self._limits.max_age_s / 3600:g} h"
-        while self._limits.max_age_s and next(iter(self._log.segments.values()), _NO_SEGMENT).newest_us < limit_us:
-            if not self._let_go_oldest(HoleReason.SPOOL_AGE, detail):
-                break
+        while self._limits.max_age_s and (oldest := self._oldest_with_frames()) and oldest.newest_us < limit_us:
+            self._let_go_oldest(HoleReason.SPOOL_AGE, detail)
 
     def erase(self, camera_id: str, from_us: int, to_us: int) -> int:
         """Makes the pictures of a camera from a span of capture time, `to_us` excluded, unreadable.
@@ -311,7 +310,13 @@ class Spool:
 
     def _begin_segment(self) -> None:
         """Starts a segment, durable with all that is known. Raises OSError."""
+        before = next(reversed(self._log.segments.values()), None)
         self._log.begin(self._accounts.snapshot(), self.epochs()[-1])
+        if before is not None and not before.spans:  # all that it says is in the fresh start
+            try:
+                self._log.unlink(before)
+            except OSError as error:
+                self._troubled(error)
 
     def _needs_segment(self, now_us: int) -> bool:
         segment = self._log.written
@@ -356,7 +361,7 @@ class Spool:
 
         Raises CrowError(UNAVAILABLE) when the disk refuses; then nothing is given up.
         """
-        oldest = next((segment for segment in self._log.segments.values() if segment.spans), None)
+        oldest = self._oldest_with_frames()
         if oldest is None:
             return False
         holes = [Hole(camera_id, *span, reason, detail) for camera_id, spans in oldest.spans.items() for span in spans]
@@ -368,6 +373,9 @@ class Spool:
         self._note_holes(given_up)
         self._unlink_dead()
         return True
+
+    def _oldest_with_frames(self) -> Segment | None:
+        return next((segment for segment in self._log.segments.values() if segment.spans), None)
 
     def _give_back_room(self, segment: Segment) -> None:
         try:
@@ -420,9 +428,6 @@ class Spool:
         if self.trouble != said:
             log.error("spool cannot take notes; frames are delivered all the same", error=said)
         self.trouble = said
-
-
-_NO_SEGMENT = Segment(0)
 
 
 def _shows(entry: Entry, camera_id: str, from_us: int, to_us: int) -> bool:

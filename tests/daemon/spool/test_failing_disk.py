@@ -2,12 +2,14 @@
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from spool_parts import ROOM, contents, frame, seqs
+from spool_parts import ROOM, contents, frame, segments, seqs
 
 from crow_daemon.spool.accounts import HoleReason
+from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_shared.errors import CrowError, Kind
 
@@ -113,3 +115,58 @@ def test_a_disk_that_takes_no_notes_keeps_no_frame_from_being_delivered(tmp_path
 
 def refuses(*_: object) -> int:
     raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_segment_that_the_disk_failed_before_its_first_frame_makes_no_fresh_frame_old(
+    tmp_path: Path, disk: Disk
+) -> None:
+    spool = Spool(tmp_path, SpoolLimits(1 << 20, max_age_s=3600))
+    spool.append([frame()])
+    spool.release(spool.epochs()[0], {"till": 1})
+    spool.start_epoch()
+    disk.fails("fdatasync", 1)
+    spool.append([frame()])
+    spool.let_go_aged()
+    assert seqs(spool) == [1]
+    assert not spool.lost()
+    spool.close()
+
+
+def test_a_disk_that_refuses_again_and_again_is_not_strewn_with_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that has room for a segment's start and for no picture."""
+    writev = os.writev
+
+    def short(descriptor: int, buffers: Sequence[memoryview]) -> int:
+        if sum(map(len, buffers)) > 4096:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return writev(descriptor, buffers)
+
+    spool = Spool(tmp_path, ROOM)
+    spool.append([frame()])
+    monkeypatch.setattr(os, "writev", short)
+    for _ in range(10):
+        with pytest.raises(CrowError):
+            spool.append([frame(payload=bytes(5000))])
+    assert len(segments(tmp_path)) <= 2
+    monkeypatch.undo()
+    last = spool.append([frame(payload=b"room again")])
+    spool.close()
+    again = Spool(tmp_path, ROOM)
+    assert contents(again)[-1] == last[0]
+    again.close()
+
+
+def test_a_cameras_first_frame_outlives_a_failed_write_of_it(tmp_path: Path, disk: Disk) -> None:
+    """Its bytes lie on the disk twice then, and the first do not count."""
+    spool = Spool(tmp_path, ROOM)
+    spool.append([frame("till")])
+    disk.fails("ftruncate", 99)
+    disk.fails("fdatasync", 1)
+    door = spool.append([frame("door")])[0]
+    spool.close()
+    again = Spool(tmp_path, ROOM)
+    assert [f for f in contents(again) if f.camera_id == "door"] == [door]
+    assert again.append([frame("door")])[0].seq == 2
+    again.close()
