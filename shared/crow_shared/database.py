@@ -19,6 +19,7 @@ from crow_shared.disk import make_directory
 from crow_shared.errors import CrowError, Kind
 
 BUSY_TIMEOUT_MS = 10_000
+_EMPTY_LOG_TIMEOUT_MS = 200
 
 
 def open_database(path: Path, migrations: Migrations) -> sqlite3.Connection:
@@ -53,9 +54,14 @@ def connect(path: Path) -> sqlite3.Connection:
 def empty_log(connection: sqlite3.Connection) -> None:
     """Brings the log beside the file into the file and empties it, so that deleted content is in neither.
 
-    Raises CrowError(UNAVAILABLE) when somebody reads from the log for longer than the busy timeout.
+    Raises CrowError(UNAVAILABLE) "database_busy" when somebody reads from the log; it gives up soon, since no one can
+    write while it waits for readers.
     """
-    (busy, _, _) = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+    connection.execute(f"pragma busy_timeout = {_EMPTY_LOG_TIMEOUT_MS}")
+    try:
+        (busy, _, _) = connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+    finally:
+        connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
     if busy:
         raise CrowError(Kind.UNAVAILABLE, "database_busy", "another process reads the database's log; try again")
 

@@ -3,12 +3,13 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Database, Migrations
 
-from crow_shared.database import connect, open_database, transaction
+from crow_shared.database import BUSY_TIMEOUT_MS, connect, empty_log, open_database, transaction
 from crow_shared.errors import CrowError, Kind
 
 migrations = Migrations("test")
@@ -59,6 +60,26 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
     assert db.execute("select count(*) from note").fetchone() == (0,)
     assert not db.in_transaction
     db.close()
+
+
+def test_a_log_that_is_being_read_is_not_emptied_and_holds_up_no_writer(tmp_path: Path) -> None:
+    """SQLite lets nobody write while a checkpoint waits for readers: an audit may read for minutes."""
+    path = tmp_path / "t.db"
+    writer, reader, emptier = open_database(path, migrations), connect(path), connect(path)
+    reader.execute("begin")
+    reader.execute("select * from note").fetchall()
+    writer.execute("insert into note values ('x')")
+    begun_s = time.monotonic()
+    with pytest.raises(CrowError) as caught:
+        empty_log(emptier)
+    assert time.monotonic() - begun_s < BUSY_TIMEOUT_MS / 1000 / 2
+    assert caught.value.code == "database_busy"
+    assert emptier.execute("pragma busy_timeout").fetchone() == (BUSY_TIMEOUT_MS,)
+    reader.execute("commit")
+    empty_log(emptier)
+    assert path.with_name("t.db-wal").stat().st_size == 0
+    for connection in (writer, reader, emptier):
+        connection.close()
 
 
 def test_every_connection_is_durable(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from crow_receiver.cli.arguments import CameraArgument, MomentArgument, iso
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
 from crow_receiver.erasure import Eraser
+from crow_receiver.ingest.intake import FUTURE_MOST_US
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.store import cameras, erasures
 from crow_receiver.store.erasures import Erasure
@@ -50,6 +51,8 @@ def erase(
     """
     if from_us >= to_us:
         raise click.UsageError("--to has to be later than --from")
+    if to_us > SystemClock().now_us() + FUTURE_MOST_US:
+        raise click.UsageError("--to is more than a day ahead: what comes until then would be refused")
     if not yes:
         click.confirm(f"Erase all frames of {camera} from {iso(from_us)} to {iso(to_us)} for good?", abort=True)
     with context.database() as db, transaction(db):
@@ -99,7 +102,7 @@ def _awaited(context: Context, erasure_id: str, wait_s: float) -> dict[str, Any]
 
 
 def _carry_out(context: Context) -> None:
-    """Does the work here unless a receiver has the state."""
+    """Does the work here unless a receiver has the state; leaves it for later while an audit reads."""
     try:
         store = Store(context.settings.state_path)
     except CrowError as error:
@@ -109,6 +112,9 @@ def _carry_out(context: Context) -> None:
     queue = context.queue()
     try:
         asyncio.run(_erased(store, queue))
+    except CrowError as error:
+        if error.code != "database_busy":
+            raise
     finally:
         queue.close()
         store.close()
