@@ -19,7 +19,7 @@ from crow_shared.errors import CrowError
 log = structlog.get_logger()
 
 LOOK_S = 1.0
-FRAMES_AT_ONCE = 250  # in one transaction, so that daemons do not wait for it
+FRAMES_AT_ONCE = 50  # in one transaction, which daemons wait for: each may lie in a file of its own, to be synced
 MESSAGES_AT_ONCE = 100
 
 

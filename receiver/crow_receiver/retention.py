@@ -1,7 +1,7 @@
 """Old pictures go, later the records of what was learnt from them; neither while something still waits for them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -46,16 +46,16 @@ class Retention:
 
     async def soon(self) -> None:
         """Deletes the pictures that must not be kept for long. Raises CrowError when the store fails."""
-        for keep in await self._keeps():
-            if keep.hours < SOON_H and await self._forget(keep):
+        for hours, cameras in _by_hours(await self._keeps()):
+            if hours < SOON_H and await self._forget(cameras, hours):
                 await self._store.write(pictures.unlink_forgotten)
 
     async def run_once(self) -> None:
         """Deletes all that is due. Raises CrowError when the store fails."""
         now_us = self._clock.now_us()
         keeps = await self._keeps()
-        for keep in keeps:
-            await self._forget(keep)
+        for hours, cameras in _by_hours(keeps):
+            await self._forget(cameras, hours)
         for keep in keeps:
             before_us = now_us - int(max(self._records_h, keep.hours) * _HOUR_US)
             await self._while_more(
@@ -70,18 +70,26 @@ class Retention:
     async def _keeps(self) -> list[PictureKeep]:
         return await self._store.read(lambda db: pictures.picture_keeps(db, self._pictures_h))
 
-    async def _forget(self, keep: PictureKeep) -> bool:
-        """Lets the camera's old pictures go; whether that left segments to unlink."""
-        before_us = self._clock.now_us() - int(keep.hours * _HOUR_US) if keep.hours else _EVER_US
+    async def _forget(self, cameras: Sequence[int], hours: float) -> bool:
+        """Lets the old pictures of these cameras go; whether that left segments to unlink."""
+        before_us = self._clock.now_us() - int(hours * _HOUR_US) if hours else _EVER_US
         emptied = False
         while True:
             gone = await self._store.write(
-                lambda tx: pictures.forget_pictures(tx, keep.row_id, before_us, PICTURES_AT_ONCE)
+                lambda tx: pictures.forget_pictures(tx, cameras, before_us, PICTURES_AT_ONCE)
             )
-            emptied |= gone.emptied
-            if gone.pictures < PICTURES_AT_ONCE:
+            if not gone.pictures:
                 return emptied
+            emptied |= gone.emptied
 
     async def _while_more(self, step: Callable[[Transaction], bool]) -> None:
         while await self._store.write(step):
             pass
+
+
+def _by_hours(keeps: Sequence[PictureKeep]) -> list[tuple[float, list[int]]]:
+    """The cameras whose pictures are kept equally long: theirs share segments that can go as a whole."""
+    rows: dict[float, list[int]] = {}
+    for keep in keeps:
+        rows.setdefault(keep.hours, []).append(keep.row_id)
+    return list(rows.items())

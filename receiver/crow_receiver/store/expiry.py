@@ -15,18 +15,22 @@ from crow_receiver.store.pictures import take_pictures
 from crow_receiver.store.store import Transaction
 from crow_shared.segments import Pointer
 
+# One that is half gone goes on, whatever the clock or the settings say by now: its frames would be sent back for ever.
+_NEXT_SESSION = """
+    select id from session as s
+    where camera = ? and state <> 'open' and (closed_us < ? or state = 'expiring') and not exists (
+        select 1 from outbox where session_id = s.id and dispatched_us is null) and not exists (
+        select 1 from erasure_message where session_id = s.id and outcome is null)
+    order by closed_us limit 1"""
+
+_OLD_MISSING = "select camera, epoch, from_seq, to_seq from missing where recorded_us < ? order by recorded_us limit ?"
+
 POSITION_KEEP_US = 366 * 24 * 3600 * 1_000_000  # also of erasures and their receipts
 
 
 def expire_session(tx: Transaction, camera: int, closed_before_us: int, most: int) -> bool:
     """Lets up to `most` frames of the camera's oldest session that was closed before then go; False: none is due."""
-    row = tx.db.execute(
-        """select id from session as s where camera = ? and state <> 'open' and closed_us < ? and not exists (
-               select 1 from outbox where session_id = s.id and dispatched_us is null) and not exists (
-               select 1 from erasure_message where session_id = s.id and outcome is null)
-           order by closed_us limit 1""",
-        (camera, closed_before_us),
-    ).fetchone()
+    row = tx.db.execute(_NEXT_SESSION, (camera, closed_before_us)).fetchone()
     if row is None:
         return False
     (session_id,) = row
@@ -49,10 +53,7 @@ def expire_session(tx: Transaction, camera: int, closed_before_us: int, most: in
 
 def expire_missing(tx: Transaction, recorded_before_us: int, most: int) -> bool:
     """Lets up to `most` reasons for missing numbers go that were recorded before then; False when none is due."""
-    rows = tx.db.execute(
-        "select camera, epoch, from_seq, to_seq from missing where recorded_us < ? order by 1, 2, 3 limit ?",
-        (recorded_before_us, most),
-    ).fetchall()
+    rows = tx.db.execute(_OLD_MISSING, (recorded_before_us, most)).fetchall()
     tx.db.executemany(
         "delete from missing where camera = ? and epoch = ? and from_seq = ?", [tuple(row[:3]) for row in rows]
     )

@@ -42,6 +42,7 @@ _M001 = (
         recorded_us integer not null,
         primary key (camera, epoch, from_seq)
     ) strict, without rowid""",
+    "create index missing_age on missing (recorded_us)",
     # Numbers whose records retention let go: frames and missing ones alike, adjoining ranges as one row.
     """create table expired (
         camera integer not null references camera (id),

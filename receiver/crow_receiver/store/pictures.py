@@ -4,12 +4,16 @@ A picture that waits for analysis is never touched. Its bytes are gone before it
 where nothing else lies in their segment any more, the segment is unlinked right after the commit.
 """
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crow_receiver.store.store import Transaction
 from crow_shared.identity import CameraKey
 from crow_shared.segments import Pointer
+
+SLICE_US = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,30 @@ class Forgotten:
     emptied: bool
 
 
-def forget_pictures(tx: Transaction, camera: int, received_before_us: int, most: int) -> Forgotten:
-    """Lets up to `most` of a camera's pictures go that were received before then and do not wait for analysis."""
-    rows = tx.db.execute(
-        """select id, segment, "offset", length, crc32 from frame indexed by frame_picture
-           where camera = ? and segment is not null and state <> 'pending' and received_us < ?
-           order by received_us limit ?""",
-        (camera, received_before_us, most),
-    ).fetchall()
+_OLDEST = """
+    select min(received_us) from (
+        select (select min(received_us) from frame indexed by frame_picture
+            where camera = value and segment is not null and state <> 'pending') as received_us
+        from json_each(?))"""
+
+_DUE = """
+    select id, segment, "offset", length, crc32 from frame indexed by frame_picture
+    where camera in (select value from json_each(?)) and segment is not null and state <> 'pending' and received_us < ?
+    order by received_us limit ?"""
+
+
+def forget_pictures(tx: Transaction, cameras: Sequence[int], received_before_us: int, most: int) -> Forgotten:
+    """Lets up to `most` of these cameras' pictures go that were received before then and do not wait for analysis.
+
+    The oldest of all go first, a slice of time in a call: so whole segments go, which costs one unlinking each. Camera
+    by camera each picture would have to be punched out of its segment and synced. None goes once no more are due.
+    """
+    chosen = json.dumps(cameras)
+    (oldest_us,) = tx.db.execute(_OLDEST, (chosen,)).fetchone()
+    if oldest_us is None:
+        return Forgotten(0, emptied=False)
+    before_us = min(received_before_us, oldest_us + SLICE_US)
+    rows = tx.db.execute(_DUE, (chosen, before_us, most)).fetchall()
     return Forgotten(len(rows), take_pictures(tx, [(row_id, Pointer(*place)) for row_id, *place in rows]))
 
 
