@@ -114,6 +114,31 @@ async def test_the_audit_holds_before_and_after_the_sessions_have_closed_again(s
     assert (camera["told"], camera["failed"], camera["erased"], camera["numbers"]) == (17, 0, 8, 33)
 
 
+async def test_an_erasure_while_the_audit_reads_is_no_fault(state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message is rebuilt and one withdrawn between its look at the database and its look at the queue."""
+    erasure_id = await request(state, HOUR_US + 100 * SECOND_US, HOUR_US + 200 * SECOND_US)
+    loop, traced = asyncio.get_running_loop(), state.queue.trace
+
+    async def changed() -> None:
+        # Its log cannot be emptied while the audit reads: the erasure is done after it.
+        with pytest.raises(CrowError, match="another process reads"):
+            await eraser_of(state).run_once()
+
+    def trace(queue: str, message_ids: list[str]) -> dict[str, Any]:
+        if queue == INTERACTION_QUEUE:
+            asyncio.run_coroutine_threadsafe(changed(), loop).result(20)
+        found: dict[str, Any] = traced(queue, message_ids)
+        return found
+
+    monkeypatch.setattr(state.queue, "trace", trace)
+    report = await asyncio.to_thread(state.audit)
+    assert report.faults == []
+    monkeypatch.undo()
+    await eraser_of(state).run_once()
+    assert (await receipt_of(state, erasure_id))["messages_withdrawn"] == 1
+    assert state.audit().faults == []
+
+
 async def test_a_message_keeps_its_other_frames_and_its_name_and_one_without_any_is_withdrawn(state: Any) -> None:
     before = told_frames(state)
     receipt = await erased(state)
@@ -322,6 +347,20 @@ def erase(directory: Path, *words: str) -> Result:
     options = ["erase", "--camera", "acme/shop/till", "--from", "2027-01-15T08:00:40Z", "--to", "2027-01-15T08:01:20Z"]
     environ = {"CROW_RECEIVER_STATE_DIR": str(directory)}
     return CliRunner().invoke(main, [*options, "--reason", "asked to", *words], env=environ)
+
+
+@pytest.fixture(autouse=True)
+def the_command_has_our_time(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    monkeypatch.setattr("crow_receiver.cli.erase.SystemClock", lambda: clock)
+
+
+async def test_a_span_that_lies_ahead_is_refused(state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not be taken back, and all frames until then would be refused."""
+    monkeypatch.setattr("crow_receiver.cli.erase.SystemClock", lambda: ManualClock(HOUR_US - 48 * 3600 * SECOND_US))
+    done = await asyncio.to_thread(erase, state.directory, "--yes")
+    assert done.exit_code == 2
+    assert "ahead" in done.output
+    assert "nothing was erased" in listed(state.directory)
 
 
 def listed(directory: Path) -> str:

@@ -1,6 +1,7 @@
 """Runs an audit in one read transaction beside the receiver, which need not run."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from crow_receiver.audit.numbers import ALWAYS, Span, audit_camera
@@ -28,20 +29,16 @@ def audit(
     Raises CrowError(NOT_FOUND) for a camera that is not known, CrowError(UNAVAILABLE) or CrowError(CORRUPT) when the
     databases cannot be read.
     """
-    report = AuditReport()
-    with translated_errors("receiver.db"):
-        db = connect(state_dir / "receiver.db")
-        try:
-            db.execute("begin")
-            chosen = [row for row in cameras.every(db) if only is None or row.key == only]
-            if only is not None and not chosen:
-                raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {only}")
-            now_us = clock.now_us()
-            for camera in chosen:
-                audit_camera(db, camera, span, report)
-                audit_sessions(db, queue, camera, span, now_us, report)
-            for spool in spools:
-                audit_spool(db, spool, only, report)
-        finally:
-            db.close()
+    report, path = AuditReport(), state_dir / "receiver.db"
+    with translated_errors(path.name), closing(connect(path)) as db, closing(connect(path)) as latest:
+        db.execute("begin")
+        chosen = [row for row in cameras.every(db) if only is None or row.key == only]
+        if only is not None and not chosen:
+            raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {only}")
+        now_us = clock.now_us()
+        for camera in chosen:
+            audit_camera(db, camera, span, report)
+            audit_sessions(db, latest, queue, camera, span, now_us, report)
+        for spool in spools:
+            audit_spool(db, spool, only, report)
     return report

@@ -39,11 +39,18 @@ class _Session:
 
 
 def audit_sessions(
-    db: sqlite3.Connection, queue: OutputQueue, camera: CameraRow, span: Span, now_us: int, report: AuditReport
+    db: sqlite3.Connection,
+    latest: sqlite3.Connection,
+    queue: OutputQueue,
+    camera: CameraRow,
+    span: Span,
+    now_us: int,
+    report: AuditReport,
 ) -> None:
     """Looks at every session of the camera that lies in the span, at least in part.
 
-    `db` was read before `queue` is: a message goes from the outbox to the queue, never back.
+    `db` was read before `queue` is: a message goes from the outbox to the queue, never back. `latest`, the same
+    database without a transaction, says which messages an erasure has changed on the queue since.
     """
     before: _Session | None = None
     for session in _sessions(db, camera, span):
@@ -55,7 +62,7 @@ def audit_sessions(
             continue
         _audit_times(db, camera, session, report)
         _audit_windows(db, camera, session, report)
-        _audit_messages(db, queue, camera, session, now_us, report)
+        _audit_messages(db, latest, queue, camera, session, now_us, report)
 
 
 def _sessions(db: sqlite3.Connection, camera: CameraRow, span: Span) -> Iterator[_Session]:
@@ -83,7 +90,13 @@ def _audit_windows(db: sqlite3.Connection, camera: CameraRow, session: _Session,
 
 
 def _audit_messages(
-    db: sqlite3.Connection, queue: OutputQueue, camera: CameraRow, session: _Session, now_us: int, report: AuditReport
+    db: sqlite3.Connection,
+    latest: sqlite3.Connection,
+    queue: OutputQueue,
+    camera: CameraRow,
+    session: _Session,
+    now_us: int,
+    report: AuditReport,
 ) -> None:
     batches = dict(db.execute(_BATCHES, (session.id,)))
     frames = {f"{session.id}:interaction:{index}": json.loads(held) for index, held in batches.items()}
@@ -103,14 +116,9 @@ def _audit_messages(
             (session.id,),
         )
     }
-    rewriting = {
-        message_id
-        for (message_id,) in db.execute(
-            "select message_id from erasure_message where session_id = ? and outcome is null", (session.id,)
-        )
-    }
     for name, expected in ((INTERACTION_QUEUE, set(frames)), (PATTERN_QUEUE, patterns)):
         found = queue.trace(name, sorted(expected & outbox.keys()))
+        rewriting = _rewriting(db, latest, session.id)  # after the queue: what was changed there is noted here
         for message_id in sorted(expected):
             dispatched_us, body = outbox.get(message_id, (None, None))
             trace = found.get(message_id)
@@ -122,11 +130,22 @@ def _audit_messages(
                 where, body = trace.whereabouts.value, trace.body
             else:
                 where = Whereabouts.TAKEN.value if dispatched_us < now_us - REMEMBERED_US else "nowhere"
+            if where == "nowhere" and message_id in rewriting:  # all its frames were erased meanwhile
+                continue
             report.messages[where] += 1
             if where == "nowhere":
                 report.fault(FaultKind.NO_MESSAGE, camera.key, message_id, len(frames.get(message_id, [0])))
             elif body and message_id in frames and message_id not in rewriting:
                 _audit_body(body, message_id, sorted(frames[message_id]), camera, report)
+
+
+def _rewriting(db: sqlite3.Connection, latest: sqlite3.Connection, session_id: str) -> set[str]:
+    """The messages whose bodies erasures have changed since `db` was read, or may be changing now."""
+    noted = "select erasure, message_id from erasure_message where session_id = ?"
+    settled = set(db.execute(f"{noted} and outcome is not null", (session_id,)))
+    unsettled = set(latest.execute(f"{noted} and outcome is null", (session_id,)))
+    since = set(latest.execute(noted, (session_id,))) - settled
+    return {message_id for _, message_id in unsettled | since}
 
 
 def _audit_body(body: bytes, message_id: str, expected: list[int], camera: CameraRow, report: AuditReport) -> None:
