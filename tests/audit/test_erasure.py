@@ -16,6 +16,7 @@ from receiver_parts import GAP_US, HOUR_US, PICTURE, SECOND_US, ScriptedVision, 
 from crow_receiver.cli.main import main
 from crow_receiver.erasure import Eraser
 from crow_receiver.ingest.intake import Intake
+from crow_receiver.queue.embedded import MAX_DELIVERIES
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import BatchLimits, Outcome
@@ -164,11 +165,20 @@ async def test_messages_that_consumers_have_or_had_are_listed_and_hold_nothing_e
 
 
 async def test_a_dead_letter_holds_nothing_erased_any_more(state: Any) -> None:
-    state.tamper("update message set dead_us = 1, attempts = 4", database="queue.db")
+    state.tamper("update message set dead_us = 1, attempts = 4, seen = 1", database="queue.db")
     receipt = await erased(state)
     assert len(receipt["messages_taken"]) == 2
     bodies = [json.loads(message.body) for message in state.queue.dead(INTERACTION_QUEUE, 10)]
     assert [frame["frameIndex"] for frame in bodies[0]["frameAnalyses"]] == [*range(15, 21)]
+
+
+async def test_a_dead_letter_that_was_replayed_is_listed_since_consumers_had_it(state: Any) -> None:
+    for _ in range(MAX_DELIVERIES):
+        (delivery,) = state.queue.pull(INTERACTION_QUEUE, 1, 30)
+        state.queue.retry(INTERACTION_QUEUE, [delivery.lease_id], 0, "cannot")
+    assert state.queue.replay(INTERACTION_QUEUE) == 1
+    receipt = await erased(state)
+    assert receipt["messages_taken"] == [f"{SESSION}:interaction:0", f"{SESSION}:interaction:1"]
 
 
 async def test_a_message_on_its_way_from_the_outbox_does_not_get_past(state: Any) -> None:

@@ -106,7 +106,9 @@ class EmbeddedQueue:
             ).fetchall()
             until_us = now_us + round(lease_s * 1_000_000)
             leases = [(until_us, attempts + 1, secrets.token_hex(16), row_id) for row_id, _, attempts, *_ in rows]
-            db.executemany("update message set visible_us = ?, attempts = ?, lease_id = ? where id = ?", leases)
+            db.executemany(
+                "update message set visible_us = ?, attempts = ?, seen = 1, lease_id = ? where id = ?", leases
+            )
         return [
             Delivery(message_id, lease_id, attempt, body, json.loads(headers), enqueued_us)
             for (_, message_id, _, body, headers, enqueued_us), (_, attempt, lease_id, _) in zip(
@@ -304,17 +306,17 @@ def _rewritten(
     db: sqlite3.Connection, queue: str, message_id: str, change: Callable[[str, bytes], bytes | None]
 ) -> Rewriting:
     key = (queue, message_id)
-    found = db.execute("select id, attempts, body from message where queue = ? and message_id = ?", key).fetchone()
+    found = db.execute("select id, seen, body from message where queue = ? and message_id = ?", key).fetchone()
     if found is None:
         taken = db.execute("select 1 from tombstone where queue = ? and message_id = ?", key).fetchone()
         return Rewriting.SEEN if taken else Rewriting.ABSENT
-    row_id, attempts, body = found
+    row_id, seen, body = found
     changed = change(message_id, body)
     if changed is None:
         db.execute("delete from message where id = ?", (row_id,))
     else:
         db.execute("update message set body = ? where id = ?", (changed, row_id))
-    return Rewriting.SEEN if attempts else Rewriting.UNSEEN
+    return Rewriting.SEEN if seen else Rewriting.UNSEEN
 
 
 def _state(dead_us: int | None, lease_id: str | None, due: int) -> MessageState:

@@ -17,6 +17,7 @@ def messages_and_tombstones(db: Database) -> None:
             enqueued_us integer not null, -- since the Unix epoch, as every time here
             visible_us integer not null,  -- not handed out before: 0 when new, the lease's or the delay's end later
             attempts integer not null,    -- deliveries begun, up to the queue's limit
+            seen integer not null default 0, -- 1: was handed out, before a replay too
             lease_id text unique,         -- of the last delivery; null when new, given back or dead
             dead_us integer,              -- when it ran out of deliveries; null while it waits
             error text,                   -- why the last delivery failed, up to 500 characters
