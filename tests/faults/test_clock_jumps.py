@@ -1,4 +1,4 @@
-"""The wall clock jumps by an hour, forth and back, under a running line: each frame is in exactly one session.
+"""The wall clock jumps by hours, forth and back, under a running line: each frame is in exactly one session.
 
 libfaketime sets the clocks of both processes while they run; the monotonic clock goes on as it does on a real machine.
 """
@@ -62,17 +62,15 @@ def line(tmp_path: Path, shop: RtspServer, watch: Watch) -> Iterator[CountedLine
         yield running
 
 
-@pytest.mark.parametrize("first_s", [JUMP_S, -JUMP_S])
-def test_each_frame_is_in_one_session_when_the_clock_jumps(watch: Watch, line: CountedLine, first_s: int) -> None:
-    watch.set(first_s)
+def test_each_frame_is_in_one_session_when_the_clock_jumps(watch: Watch, line: CountedLine) -> None:
     began_s = time.time()
-    line.wait_for_frames()
-    watch.set(0)
-    line.wait_for_frames()
+    for ahead_s in (JUMP_S, -JUMP_S, 0):
+        watch.set(ahead_s)
+        line.wait_for_frames()
     line.drain()
     count = line.count()
     assert count.faults == []
     assert (count.missing, count.failed) == (0, 0)
-    assert count.sessions >= 2 * len(CAMERAS), "frames of both times"
     starts_ms = [body["windowStart"] for body in line.told if body.get("kind") == "session"]
-    assert any(abs(start_ms / 1000 - began_s - first_s) < JUMP_S / 2 for start_ms in starts_ms), "the jump was seen"
+    hours = {round((start_ms / 1000 - began_s) / JUMP_S) for start_ms in starts_ms}
+    assert hours >= {-1, 0, 1}, "each time has sessions of its own"

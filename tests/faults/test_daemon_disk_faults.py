@@ -1,6 +1,6 @@
 """The daemon's disk is full or turns read-only: it lives, says so, goes on delivering, and accounts for every frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
 
 
 @contextmanager
-def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer) -> Iterator[CountedLine]:
+def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer, drop: str = "oldest") -> Iterator[CountedLine]:
     with ReceiverService(tmp_path / "receiver", SETTINGS) as receiver:
-        settings = {"CROW_DAEMON_SPOOL__MIN_FREE_BYTES": "0"}  # so that the disk itself is what ends
+        # Without a watermark, so that the disk itself is what ends.
+        settings = {"CROW_DAEMON_SPOOL__MIN_FREE_BYTES": "0", "CROW_DAEMON_SPOOL__DROP": drop}
         with DaemonService(disk.directory, receiver.grpc_address, settings) as daemon:
             for camera in CAMERAS:
                 daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", "5")
@@ -35,19 +36,9 @@ def line(disk: SmallDisk, tmp_path: Path, shop: RtspServer) -> Iterator[CountedL
             assert count.failed == 0
 
 
-def lives_and_says_so(daemon: DaemonService, *, whenever: Callable[[], None] = lambda: None) -> None:
-    """`whenever` is done again and again meanwhile."""
-
-    def refused() -> bool:
-        whenever()
-        return bool(daemon.events("spool does not take frames"))
-
-    def told() -> bool:
-        whenever()
-        return "its disk may refuse" in last_word(daemon)
-
-    until(refused, "the log does not say what is wrong", 40)
-    until(told, "status does not say what is wrong", 40)
+def lives_and_says_so(daemon: DaemonService) -> None:
+    until(lambda: daemon.events("spool does not take frames"), "the log does not say what is wrong", 40)
+    until(lambda: "its disk may refuse" in last_word(daemon), "status does not say what is wrong", 40)
     assert daemon.process is not None
     assert daemon.process.poll() is None
     assert len(daemon.events("status file cannot be written")) < 10, "not every second"
@@ -60,9 +51,16 @@ def last_word(daemon: DaemonService) -> str:
         return error.message
 
 
-def test_a_full_disk_stops_the_spooling_and_nothing_else(tmp_path: Path, shop: RtspServer) -> None:
+def test_on_a_full_disk_the_spool_goes_on_in_the_room_of_its_own_files(tmp_path: Path, shop: RtspServer) -> None:
     with SmallDisk(tmp_path / "daemon", 48 << 20) as disk, line(disk, tmp_path, shop) as running:
-        lives_and_says_so(running.daemon, whenever=disk.fill)  # the spool gives up files of its own to make room
+        disk.fill()
+        running.wait_for_frames()
+
+
+def test_a_full_disk_that_may_not_take_the_oldest_stops_the_spooling_alone(tmp_path: Path, shop: RtspServer) -> None:
+    with SmallDisk(tmp_path / "daemon", 48 << 20) as disk, line(disk, tmp_path, shop, "newest") as running:
+        disk.fill()
+        lives_and_says_so(running.daemon)
         disk.free()
         until(lambda: running.daemon.events("spool takes frames again"), "the spool does not recover")
 
