@@ -231,6 +231,7 @@ async def test_a_frame_for_a_session_that_is_half_gone_comes_again_and_opens_its
         await put(store, camera, 6, HOUR_US + 6 * SECOND_US, clock.now_us())
     assert caught.value.code == "session_expiring"
     assert caught.value.retryable
+    assert store.trouble is None, "the disk is fine"
     await retention.run_once()
     late = await put(store, camera, 6, HOUR_US + 6 * SECOND_US, clock.now_us())
     assert late.frame_index == 0

@@ -170,7 +170,7 @@ class Store:
             db.execute("release work")
             if isinstance(error, sqlite3.OperationalError):
                 error = CrowError(Kind.UNAVAILABLE, "store_unavailable", f"database: {error}")
-            if isinstance(error, CrowError) and error.kind is Kind.UNAVAILABLE:
+            if isinstance(error, CrowError) and error.code == "store_unavailable":  # others are no fault of the disk
                 self.trouble = error.message
             job.done.set_exception(error)
             return False
