@@ -1,6 +1,7 @@
 """The real uplink, spool and gRPC server against each other: what the wire promises, also when one side misbehaves."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import grpc
@@ -11,7 +12,9 @@ from receiver_parts import jpeg, until
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.spool.accounts import HoleReason
+from crow_daemon.uplink import client
 from crow_daemon.uplink.protocol import Announced
+from crow_shared.errors import CrowError, Kind
 
 
 async def test_every_frame_arrives_once_and_is_then_forgotten(server: Server, daemon: Daemon) -> None:
@@ -33,6 +36,26 @@ async def test_frames_wait_in_the_spool_while_the_receiver_is_away(server: Serve
     await server.start(server.port)
     await daemon.drained()
     assert await server.stored() == [("till", seq) for seq in range(1, 31)]
+
+
+async def test_a_receiver_that_welcomes_and_takes_no_frame_is_asked_less_and_less_often(
+    server: Server, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose disk is full."""
+    monkeypatch.setattr(client, "BACKOFF_FIRST_S", 0.02)
+    refused_s: list[float] = []
+
+    async def refuses(*_: object) -> None:
+        refused_s.append(time.monotonic())
+        raise CrowError(Kind.UNAVAILABLE, "disk_full", "no frames are taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.intake, "store_stream", refuses)
+        daemon.offer("till", 0)
+        await until(lambda: len(refused_s) == 6)
+    assert refused_s[-1] - refused_s[0] > 0.5 * sum(0.02 * 2**failures for failures in range(1, 6))
+    await daemon.drained()
+    assert await server.stored() == [("till", 1)]
 
 
 async def test_a_bad_picture_is_refused_recorded_and_blocks_nothing(server: Server, daemon: Daemon) -> None:

@@ -1,7 +1,8 @@
 """Keeps the receiver connected, and decides what goes up first.
 
 Invariants
-1. Whatever ends a connection, the next one resumes from what the receiver says, after a jittered delay.
+1. Whatever ends a connection, the next one resumes from what the receiver says, after a jittered delay. The delay grows
+   with each connection that delivered nothing: a receiver that says Welcome and takes no frame is not hammered.
 2. The live lane goes before the backlog: nothing of the backlog is read while the live lane has something to send.
 3. With `live_first`, frames that have waited for `LIVE_WITHIN_S` stand in no fresh one's way: their epoch is sealed and
    becomes the backlog; at most once in `SEAL_EVERY_S`, and only while the receiver takes frames.
@@ -91,11 +92,13 @@ class Uplink:
         failures = 0
         while True:
             delay_s = 0.0
+            link, began_s = LinkWindow(), self._clock.monotonic_s()
             try:
-                delay_s = await self._run_once()
+                delay_s = await self._run_once(link)
                 failures = 0
             except CrowError as error:
-                failures = 0 if self.state == "connected" else failures + 1
+                lasted = self.state == "connected" and self._clock.monotonic_s() - began_s > BACKOFF_MOST_S
+                failures = 0 if lasted or link.delivers else failures + 1
                 delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures, 8)) * random.uniform(0.5, 1)  # noqa: S311 — jitter
                 if error.message != self.last_error or self.state == "connected":
                     log.warning("uplink lost", error=error.message, kind=error.kind, retry_s=round(delay_s, 1))
@@ -103,10 +106,9 @@ class Uplink:
             self.state = "waiting"
             await asyncio.sleep(delay_s)
 
-    async def _run_once(self) -> float:
+    async def _run_once(self, link: LinkWindow) -> float:
         """One connection, until it ends; returns the delay that the receiver asked for, in seconds."""
         self.state = "connecting"
-        link = LinkWindow()
         async with self._dialer.channel() as channel:
 
             async def opened(epoch: str) -> Lane:

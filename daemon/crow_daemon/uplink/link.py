@@ -20,6 +20,7 @@ class LinkWindow:
     def __init__(self) -> None:
         """Nothing is known of the link."""
         self.frames = 1
+        self.delivers = False  # whether a frame has been acknowledged
         self._under_way = 0
         self._halved_s = float("-inf")
 
@@ -35,6 +36,7 @@ class LinkWindow:
     def acknowledged(self, sent_s: float, now_s: float) -> None:
         """A frame that was sent then has been acknowledged."""
         self._under_way -= 1
+        self.delivers = True
         if now_s - sent_s < FAST_S:
             self.frames = min(self.frames + 1, MOST_FRAMES)
         elif now_s - sent_s > SLOW_S and sent_s >= self._halved_s:
