@@ -114,6 +114,23 @@ async def test_a_disk_that_takes_no_seal_keeps_nothing_from_being_delivered(
     assert [seq for _, seq, _ in await arrived(server)] == list(range(1, 21))
 
 
+async def test_a_sealed_epoch_without_frames_is_settled_also_while_there_is_no_room_for_frames(
+    server: Server, daemon: Daemon
+) -> None:
+    """Else a link that the live lane fills would leave one more such epoch behind each minute."""
+    await offline(server, daemon, 20)
+    server.service.set_room(WINDOW, 0)
+    await server.start(server.port)
+    sealed, live = await sealed_from_live(daemon)
+    await until(lambda: daemon.uplink.state == "connected")
+    gone = Hole("till", 1, 20, HoleReason.SPOOL_FULL, "")
+    assert await daemon.spool.call(lambda spool: spool.give_up(sealed, gone)) == 20
+    daemon.offer("till", 100)
+    async with asyncio.timeout(10):
+        while await epochs(daemon) != [live]:
+            await asyncio.sleep(0.01)
+
+
 async def test_no_epoch_is_sealed_before_the_last_sealing_is_a_minute_old(server: Server, daemon: Daemon) -> None:
     for rest_s, expected in ((0, 1), (0, 2), (client.SEAL_EVERY_S, 2), (0, 3)):
         daemon.clock.advance(rest_s)

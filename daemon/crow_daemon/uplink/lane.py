@@ -14,7 +14,7 @@ import structlog
 
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.spool.accounts import Hole, HoleReason
-from crow_daemon.spool.spool import START, Position, Spool
+from crow_daemon.spool.spool import START, Position, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.connection import Call, read, translated
 from crow_daemon.uplink.protocol import Draining, Event, PaceAsked, Refused, Released, SenderProtocol
@@ -95,10 +95,16 @@ class Lane:
 
         Returns False, too, when the stream has ended: `listen` says why.
         """
-        room = 0 if self._leaving or self._closed else min(READ_FRAMES, self.protocol.room)
-        if not room:
+        over = self._leaving or self._closed or self.protocol.draining
+        room = min(READ_FRAMES, self.protocol.room)
+        if over or not (room or self.protocol.backlog):
             return False
-        frames = await self._spool.call(lambda spool: spool.read(self.epoch, self._position, room))
+
+        def look(spool: Spool) -> tuple[list[SpooledFrame], bool]:
+            found = spool.read(self.epoch, self._position, room) if room else []
+            return found, not found and (bool(room) or not spool.waiting(self.epoch))
+
+        frames, only_holes = await self._spool.call(look)
         try:
             for spooled in frames:
                 expected = self.protocol.next_seq(spooled.frame.camera_id)
@@ -113,7 +119,7 @@ class Lane:
                 for message in self.protocol.send(spooled.frame, holes):
                     await self._opened.write(message)
                 self._position = spooled.position
-            if not frames:
+            if only_holes:  # they need no room: an epoch of them alone must not stay because the link is busy
                 await self._send_last_gaps()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return False

@@ -118,7 +118,7 @@ class SenderProtocol:
     ) -> None:
         """`link` is shared by the streams of one connection; `now_s` is a monotonic clock; the rest as in Hello."""
         self._identity = identity
-        self._backlog = backlog
+        self.backlog = backlog
         self._previous_epoch = previous_epoch
         self._link = link
         self._now_s = now_s
@@ -126,7 +126,7 @@ class SenderProtocol:
         self._cameras = {camera.announced.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
         self._window = 0
         self._acknowledged_frames = 0
-        self._draining = False
+        self.draining = False  # the receiver has asked for no more
 
     def hello(self) -> pb.StreamFramesRequest:
         """The first message."""
@@ -138,7 +138,7 @@ class SenderProtocol:
                 daemon_id=self._identity.daemon_id,
                 spool_epoch=self._identity.spool_epoch,
                 previous_epoch=self._previous_epoch,
-                backlog=self._backlog,
+                backlog=self.backlog,
                 software_version=self._identity.software_version,
                 cameras=[
                     pb.HelloCamera(
@@ -180,10 +180,10 @@ class SenderProtocol:
     @property
     def room(self) -> int:
         """How many more frames may be sent now."""
-        if self._draining:
+        if self.draining:
             return 0
         under_way = self._under_way()
-        link = self._link.room if self._backlog else self._link.frames - under_way
+        link = self._link.room if self.backlog else self._link.frames - under_way
         return max(0, min(link, self._window - under_way))
 
     @property
@@ -246,7 +246,7 @@ class SenderProtocol:
             case "pace":
                 return [PaceAsked(response.pace.camera_id, response.pace.sample_interval_ms)]
             case "drain":
-                self._draining = True
+                self.draining = True
                 return [Draining(response.drain.reconnect_after_ms / 1000)]
             case None:  # a newer receiver's message: it must not matter to us, or the version would have changed
                 return []
