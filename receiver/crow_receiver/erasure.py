@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -118,17 +118,8 @@ def _outcome(rewritten: Rewriting, dispatched: bool, kept: set[int]) -> str:
 
 
 def _receipt(erasure: Erasure, done_us: int, messages: dict[str, int], taken: list[str]) -> str:
-    told: dict[str, Any] = {
-        "id": erasure.id,
-        "camera": str(erasure.camera),
-        "from_us": erasure.from_us,
-        "to_us": erasure.to_us,
-        "reason": erasure.reason,
-        "requested_us": erasure.requested_us,
+    told = erasure.facts() | {
         "done_us": done_us,
-        "frames": erasure.frames,
-        "pictures": erasure.pictures,
-        "analyses": erasure.analyses,
         "messages_rebuilt": messages.get("rebuilt", 0),
         "messages_withdrawn": messages.get("withdrawn", 0),
         "messages_taken": taken,

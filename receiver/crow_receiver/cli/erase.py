@@ -138,15 +138,7 @@ def _as_json(erasure: Erasure) -> dict[str, Any]:
     if erasure.receipt is not None:
         done: dict[str, Any] = json.loads(erasure.receipt)
         return done
-    return {
-        "id": erasure.id,
-        "camera": str(erasure.camera),
-        "from_us": erasure.from_us,
-        "to_us": erasure.to_us,
-        "reason": erasure.reason,
-        "requested_us": erasure.requested_us,
-        "done_us": None,
-    }
+    return erasure.facts() | {"done_us": None}
 
 
 def _row(erasure: Erasure) -> list[str]:

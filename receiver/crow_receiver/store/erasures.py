@@ -12,6 +12,7 @@ import sqlite3
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from crow_receiver.messages.interaction import with_frames
 from crow_receiver.messages.pattern import MINUTE_US
@@ -37,6 +38,20 @@ class Erasure:
     pictures: int
     analyses: int
     receipt: str | None  # JSON, once all is done
+
+    def facts(self) -> dict[str, Any]:
+        """What was asked for, and how much of it is gone, in plain JSON values."""
+        return {
+            "id": self.id,
+            "camera": str(self.camera),
+            "from_us": self.from_us,
+            "to_us": self.to_us,
+            "reason": self.reason,
+            "requested_us": self.requested_us,
+            "frames": self.frames,
+            "pictures": self.pictures,
+            "analyses": self.analyses,
+        }
 
 
 _SELECT = """
