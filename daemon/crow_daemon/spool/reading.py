@@ -22,7 +22,7 @@ from crow_shared.frame import Frame, from_wire
 
 log = structlog.get_logger()
 
-_READ_ATTEMPTS = 3
+READ_ATTEMPTS = 3
 
 
 class Position(NamedTuple):
@@ -95,7 +95,7 @@ class Reading:
         except OSError as error:
             attempts = self._unread[1] + 1 if self._unread[0] == position else 1
             self._unread = (position, attempts)
-            if attempts < _READ_ATTEMPTS:
+            if attempts < READ_ATTEMPTS:
                 raise
             why = f"the disk does not read it: {error.strerror}"
         if len(payload) == entry.header.payload_bytes and crc32(payload) == header.crc32:

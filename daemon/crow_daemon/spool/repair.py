@@ -2,7 +2,7 @@
 
 1. Opening the spool sets damaged bytes aside and turns numbers that are nowhere into holes. Where the newest segment is
    damaged it begins a fresh epoch.
-2. Each waiting picture is read; a damaged one is set aside and becomes a hole.
+2. Each waiting picture is read; a damaged one, or one that the disk does not read, is set aside and becomes a hole.
 3. A segment is begun whose start tells all this, durably.
 4. Segments that hold damaged bytes are written anew without them and take the old one's place in one step.
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crow_daemon.spool.limits import SpoolLimits
+from crow_daemon.spool.reading import READ_ATTEMPTS
 from crow_daemon.spool.recovery import recover
 from crow_daemon.spool.spool import START, Spool
 from crow_shared.errors import CrowError, Kind
@@ -53,8 +54,18 @@ def repair(directory: Path, *, new_epoch: bool = False) -> Repaired:
 
 
 def _read_all(spool: Spool, epoch: str) -> None:
-    after = START
-    while frames := spool.read(epoch, after, _GROUP_FRAMES):
+    after, failures, left = START, 0, -1
+    while True:
+        try:
+            frames = spool.read(epoch, after, _GROUP_FRAMES)
+        except CrowError:
+            before, left = left, sum(spool.waiting(epoch).values())
+            failures = failures + 1 if left == before else 1
+            if failures == READ_ATTEMPTS:  # a picture would be given up by now
+                raise
+            continue
+        if not frames:
+            return
         after = frames[-1].position
 
 

@@ -1,5 +1,7 @@
 """What `check` finds, `repair` sets right; neither touches what is intact."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,21 @@ def test_a_restored_spool_gets_fresh_numbers_and_loses_nothing(spooled: Path) ->
     assert [lost.frames for lost in spool.lost()] == [1]
     spool.close()
     assert check(spooled).violations == []
+
+
+def test_pictures_that_the_disk_does_not_read_are_given_up_and_the_others_kept(
+    spooled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {(path.stat().st_ino, offset) for path, offset in (picture(spooled, seq) for seq in (4, 5, 7))}
+    pread = os.pread
+
+    def failing(descriptor: int, length: int, offset: int) -> bytes:
+        if (os.fstat(descriptor).st_ino, offset) in bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    assert repair(spooled).given_up_frames == 3
+    spool = Spool(spooled, ROOM)
+    assert seqs(spool) == [3, 6, 8, 9]
+    spool.close()
