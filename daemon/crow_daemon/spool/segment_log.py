@@ -72,6 +72,7 @@ class SegmentLog:
             fresh.close()
             with suppress(OSError):
                 path.unlink()
+                self._sync_directory()  # should it come back after a power cut, it would overrule what is promised next
             raise
         if self._writer is not None:
             self._writer.close()
