@@ -15,7 +15,7 @@ CUTS = int(os.environ.get("POWERCUT_CUTS", "20"))
 FRAMES = 60  # per camera and run
 SEED = int(os.environ.get("POWERCUT_SEED", "1"))
 
-pytestmark = [pytest.mark.line, pytest.mark.timeout(120 + CUTS)]
+pytestmark = [pytest.mark.line, pytest.mark.timeout(120 + 5 * CUTS)]
 
 
 async def recorded(

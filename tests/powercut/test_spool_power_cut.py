@@ -20,7 +20,7 @@ CUTS = int(os.environ.get("POWERCUT_CUTS", "20"))
 SEED = int(os.environ.get("POWERCUT_SEED", "1"))
 OPERATIONS = 150
 
-pytestmark = [pytest.mark.timeout(60 + CUTS)]
+pytestmark = [pytest.mark.timeout(60 + 5 * CUTS)]
 
 
 @dataclass(slots=True)
