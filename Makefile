@@ -35,7 +35,7 @@ lint: setup ## style, types, import contracts, protos
 > $(RUN) lint-imports
 > $(RUN) buf lint proto
 
-bench-line: setup ## from spool to durable acknowledgement, beside a raw socket and HTTP; BENCH_ROUNDS=5, BENCH_STATE_DIR=disk
+bench-line: setup ## from spool to durable acknowledgement, beside a raw socket and HTTP; BENCH_ROUNDS=3, BENCH_STATE_DIR=disk
 > $(RUN) python bench/line/bench_line.py
 
 bench-whole: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000

@@ -30,12 +30,12 @@ FLOOR, USUAL = "raw + fdatasync", "HTTP multipart"
 class Settings:
     """The knobs, each from the environment as BENCH_ and its name in capitals."""
 
-    frames: int = 1600
-    rounds: int = 5
+    frames: int = 6400
+    rounds: int = 3
     cameras: int = 16
     daemons: int = 1
     picture_bytes: int = 150_000
-    growth_rounds: int = 3  # 0: leave that part out
+    growth_rounds: int = 1  # 0: leave that part out
     state_dir: str = ""  # the disk to measure; empty: the temporary directory's
 
     @classmethod
