@@ -9,9 +9,10 @@ from crow_receiver.audit.audit import audit as run_audit
 from crow_receiver.audit.numbers import ALWAYS, Span
 from crow_receiver.audit.report import AuditReport, End
 from crow_receiver.audit.spool import parsed_spool
-from crow_receiver.cli.arguments import CameraArgument, MomentArgument
+from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
+from crow_shared.cli import MomentArgument
 from crow_shared.clock import SystemClock
 from crow_shared.identity import CameraKey
 

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from crow_receiver.cli.arguments import CameraArgument
+from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
 from crow_receiver.store.pictures import PictureKeep, picture_keeps, set_picture_keep

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crow_receiver.cli.arguments import CameraArgument, MomentArgument, iso
+from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
 from crow_receiver.erasure import Eraser
@@ -16,6 +16,7 @@ from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.store import cameras, erasures
 from crow_receiver.store.erasures import Erasure
 from crow_receiver.store.store import Store
+from crow_shared.cli import MomentArgument, iso
 from crow_shared.clock import SystemClock
 from crow_shared.database import transaction
 from crow_shared.errors import CrowError, Kind

@@ -6,7 +6,6 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from crow_receiver.cli.arguments import iso
 from crow_receiver.cli.table import echo_table
 from crow_receiver.queue.port import (
     DEFAULT_LEASE_S,
@@ -18,6 +17,7 @@ from crow_receiver.queue.port import (
     OutputQueue,
     StoredMessage,
 )
+from crow_shared.cli import iso
 from crow_shared.errors import CrowError, Kind
 
 Command = TypeVar("Command", bound=Callable[..., Any])

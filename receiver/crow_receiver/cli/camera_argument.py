@@ -1,14 +1,11 @@
-"""What several commands are told in the same way: a camera, a moment."""
+"""A camera, as several commands are told of it."""
 
 from typing import Any
 
 import click
 
-from crow_shared.cli import MomentArgument, iso
 from crow_shared.errors import CrowError
 from crow_shared.identity import CameraKey, checked_id
-
-__all__ = ["CameraArgument", "MomentArgument", "iso"]
 
 
 class CameraArgument(click.ParamType[CameraKey]):
