@@ -173,6 +173,6 @@ class Daemon:
 
     def _announced(self) -> list[Announced]:
         return [
-            Announced(camera.id, camera.name, camera.sample_interval_ms, idle=not camera.wanted)
+            Announced(camera.id, camera.name, camera.sample_interval_ms, idle=not camera.wanted, zones=camera.zones)
             for camera in self._registry.cameras()
         ]

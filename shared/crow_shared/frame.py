@@ -15,6 +15,8 @@ class Encoding(StrEnum):
     """How a picture is coded."""
 
     JPEG = "jpeg"
+    H264 = "h264"  # a keyframe as the camera sent it: an Annex B access unit, parameter sets first, that decodes alone
+    H265 = "h265"  # the same
 
 
 class TimeSource(StrEnum):
@@ -30,7 +32,9 @@ class Frame:
     """One sample of one camera: a coded picture and when it was taken.
 
     `seq` counts from 1 without holes within a camera and spool epoch; 0 means that the spool has not numbered it yet.
-    `capture_us` is in microseconds since the Unix epoch, `width` and `height` in pixels.
+    `capture_us` is in microseconds since the Unix epoch, `width` and `height` in pixels. `clock_skew_us` is by how much
+    the camera's clock was ahead of the daemon's, None where the camera tells no time. `masked` and `blurred` tell what
+    was done to the picture for the privacy of those in it.
     """
 
     camera_id: str
@@ -42,20 +46,34 @@ class Frame:
     payload: bytes
     crc32: int
     seq: int = 0
+    clock_skew_us: int | None = None
+    masked: bool = False
+    blurred: bool = False
 
     @classmethod
     def of_picture(
-        cls, camera_id: str, capture_us: int, time_source: TimeSource, width: int, height: int, jpeg: bytes
+        cls,
+        camera_id: str,
+        capture_us: int,
+        time_source: TimeSource,
+        width: int,
+        height: int,
+        payload: bytes,
+        encoding: Encoding = Encoding.JPEG,
     ) -> "Frame":
-        """A fresh frame around a JPEG, with its checksum."""
-        return cls(camera_id, capture_us, time_source, Encoding.JPEG, width, height, jpeg, crc32(jpeg))
+        """A fresh frame around a coded picture, with its checksum."""
+        return cls(camera_id, capture_us, time_source, encoding, width, height, payload, crc32(payload))
 
     def intact(self) -> bool:
         """Whether the payload still has the checksum that it was made with."""
         return crc32(self.payload) == self.crc32
 
 
-_ENCODINGS = {Encoding.JPEG: frame_pb2.PICTURE_ENCODING_JPEG}
+_ENCODINGS = {
+    Encoding.JPEG: frame_pb2.PICTURE_ENCODING_JPEG,
+    Encoding.H264: frame_pb2.PICTURE_ENCODING_H264,
+    Encoding.H265: frame_pb2.PICTURE_ENCODING_H265,
+}
 _TIME_SOURCES = {
     TimeSource.CAMERA: frame_pb2.TIME_SOURCE_CAMERA,
     TimeSource.ARRIVAL: frame_pb2.TIME_SOURCE_ARRIVAL,
@@ -76,6 +94,9 @@ def to_wire(frame: Frame) -> frame_pb2.Frame:
         width=frame.width,
         height=frame.height,
         crc32=frame.crc32,
+        clock_skew_us=frame.clock_skew_us,
+        masked=frame.masked,
+        blurred=frame.blurred,
         payload=frame.payload,
     )
 
@@ -105,4 +126,7 @@ def from_wire(message: frame_pb2.Frame) -> Frame:
         payload=message.payload,
         crc32=message.crc32,
         seq=message.seq,
+        clock_skew_us=message.clock_skew_us if message.HasField("clock_skew_us") else None,
+        masked=message.masked,
+        blurred=message.blurred,
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crow.cctv.v1 import frame_pb2
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame, TimeSource, from_wire, to_wire
+from crow_shared.frame import Encoding, Frame, TimeSource, from_wire, to_wire
 from crow_shared.identity import checked_id
 
 
@@ -18,11 +18,22 @@ from crow_shared.identity import checked_id
     source=st.sampled_from(TimeSource),
     payload=st.binary(max_size=200),
     seq=st.integers(0, 2**63),
+    encoding=st.sampled_from(Encoding),
+    skew_us=st.none() | st.integers(-(2**62), 2**62),
+    hidden=st.tuples(st.booleans(), st.booleans()),
 )
 def test_a_frame_survives_the_wire(
-    camera_id: str, capture_us: int, source: TimeSource, payload: bytes, seq: int
+    camera_id: str,
+    capture_us: int,
+    source: TimeSource,
+    payload: bytes,
+    seq: int,
+    encoding: Encoding,
+    skew_us: int | None,
+    hidden: tuple[bool, bool],
 ) -> None:
-    frame = replace(Frame.of_picture(camera_id, capture_us, source, 64, 48, payload), seq=seq)
+    made = Frame.of_picture(camera_id, capture_us, source, 64, 48, payload, encoding)
+    frame = replace(made, seq=seq, clock_skew_us=skew_us, masked=hidden[0], blurred=hidden[1])
     sent = to_wire(frame).SerializeToString()
     assert from_wire(frame_pb2.Frame.FromString(sent)) == frame
     assert frame.intact()

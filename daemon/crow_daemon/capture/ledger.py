@@ -10,6 +10,7 @@ Invariants
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, Literal
 
 from crow_daemon.gate.gate import GateReason
 
@@ -36,6 +37,10 @@ class Dropped(StrEnum):
     ENCODE_ERROR = "encode_error"
     DEGRADED = "degraded"  # the receiver asked for a longer interval
     STOPPED = "stopped"  # a recording was waiting for room when it was stopped
+
+
+SENT: Final = "sent"  # taken over for delivery
+Outcome = Literal["sent"] | GateReason | Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +70,15 @@ class Ledger:
         if samples > 0:
             self._missed[reason] = self._missed.get(reason, 0) + samples
 
-    def offered(self) -> None:
-        """A sample was taken over by the sink."""
-        self._offered += 1
-
-    def gated(self, reason: GateReason) -> None:
-        """A sample was held back by the gate."""
-        self._gated[reason] = self._gated.get(reason, 0) + 1
-
-    def dropped(self, reason: Dropped) -> None:
-        """A sample was lost on our side."""
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+    def outcome(self, outcome: Outcome) -> None:
+        """A sample was taken over by the sink, held back by the gate, or lost on our side."""
+        match outcome:
+            case GateReason():
+                self._gated[outcome] = self._gated.get(outcome, 0) + 1
+            case Dropped():
+                self._dropped[outcome] = self._dropped.get(outcome, 0) + 1
+            case _:
+                self._offered += 1
 
     def counts(self) -> Counts:
         """The counts now."""

@@ -5,6 +5,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Coded
 from crow_daemon.gate.gate import Luma
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import TimeSource
@@ -18,6 +19,8 @@ class PyavPicture:
         self._frame = frame
         self.capture_us = capture_us
         self.time_source = time_source
+        self.clock_skew_us: int | None = None
+        self.coded: Coded | None = None
         self.width = frame.width
         self.height = frame.height
 

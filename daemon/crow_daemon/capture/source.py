@@ -1,20 +1,21 @@
-"""What a camera's runner needs from the thing that reads pictures, and from the thing that takes frames."""
+"""What a camera's capture needs from the thing that reads pictures, and from the thing that takes frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from crow_daemon.capture.encoder import Bgr
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.gate.gate import Luma
-from crow_shared.frame import Frame, TimeSource
+from crow_shared.frame import Encoding, Frame, TimeSource
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """What a source says about itself when it opens. `fps` is None when unknown.
 
-    `end_us` is the capture time at which a recording ends, None for a live camera.
+    `end_us` is the capture time at which a recording ends, None for a live camera. `reader` is what reads the stream,
+    `mode` what its frames are made of; `why` says in one sentence how these two came about.
     """
 
     codec: str
@@ -22,10 +23,26 @@ class StreamInfo:
     height: int
     fps: float | None
     end_us: int | None = None
+    reader: Literal["direct", "pyav"] = "pyav"
+    mode: Literal["keyframe", "decode"] = "decode"
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A keyframe as the camera sent it: an Annex B access unit, parameter sets first, that decodes alone.
+
+    `width` and `height` are in pixels, as it decodes.
+    """
+
+    encoding: Encoding
+    payload: bytes
+    width: int
+    height: int
 
 
 class Picture(Protocol):
-    """A decoded picture that is converted only when somebody looks at it."""
+    """A picture that is decoded and converted only when somebody looks at it."""
 
     @property
     def capture_us(self) -> int:
@@ -35,6 +52,16 @@ class Picture(Protocol):
     @property
     def time_source(self) -> TimeSource:
         """Where `capture_us` comes from."""
+        ...
+
+    @property
+    def clock_skew_us(self) -> int | None:
+        """By how much the camera's clock is ahead of ours, in microseconds; None where it tells no time."""
+        ...
+
+    @property
+    def coded(self) -> Coded | None:
+        """The keyframe to send as it is; None when the picture is to be coded here."""
         ...
 
     @property

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from crow_daemon.capture.ledger import Counts, Dropped, Ledger, Missed, Pace
+from crow_daemon.capture.ledger import Counts, Ledger, Missed, Outcome, Pace
 from crow_daemon.capture.source import StreamInfo
-from crow_daemon.gate.gate import GateReason
 from crow_daemon.registry.camera import Camera, Recording
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
@@ -59,7 +58,7 @@ class CameraSnapshot:
 
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
     `clock_jumps` how often the stream's time parted from ours. `asked_interval_ms` is the sample interval that the
-    receiver asks for, 0 while the camera's own will do.
+    receiver asks for, 0 while the camera's own will do. `alert` is what is wrong with what the camera shows, in a word.
     """
 
     camera_id: str
@@ -72,6 +71,7 @@ class CameraSnapshot:
     clock_jumps: int = 0
     last_sample_us: int | None = None
     asked_interval_ms: int = 0
+    alert: str | None = None
     stream: StreamInfo | None = None
     counters: Counts = field(default_factory=Counts)
 
@@ -81,7 +81,7 @@ class CameraSnapshot:
 
 
 class CameraMonitor:
-    """The runner tells it what happens, others read snapshots. Thread-safe."""
+    """A `Monitor` that others read snapshots of. Thread-safe."""
 
     def __init__(self, camera: Camera, clock: Clock) -> None:
         """A camera that is being connected to for the first time."""
@@ -101,6 +101,7 @@ class CameraMonitor:
         self._clock_jumps = 0
         self._last_sample_us: int | None = None
         self.asked_interval_ms = 0
+        self._alert: str | None = None
         self._stream: StreamInfo | None = None
 
     def connecting(self) -> None:
@@ -118,15 +119,14 @@ class CameraMonitor:
             self._connections += 1
             self._enter(CameraState.LIVE)
 
-    def failed(self, error: CrowError) -> CameraState:
-        """A connection could not be made or was lost; returns the state that this means."""
+    def failed(self, error: CrowError) -> None:
+        """A connection could not be made or was lost."""
         with self._lock:
             state = state_of(error)
             self._because = _MISSED_IN_STATE[state]
             self._settle()
             self._error = error
             self._enter(state)
-            return state
 
     def damaged(self) -> None:
         """A picture came that could not be decoded whole."""
@@ -144,20 +144,15 @@ class CameraMonitor:
             self._because = Missed.NO_PICTURE
             self._last_sample_us = capture_us
 
-    def offered(self) -> None:
-        """The sample was taken over by the sink."""
+    def outcome(self, capture_us: int, outcome: Outcome) -> None:
+        """What became of the sample of that time."""
         with self._lock:
-            self._ledger.offered()
+            self._ledger.outcome(outcome)
 
-    def gated(self, reason: GateReason) -> None:
-        """The sample was held back by the gate."""
+    def alert(self, word: str | None) -> None:
+        """Something is wrong with what the camera shows; None: not any more."""
         with self._lock:
-            self._ledger.gated(reason)
-
-    def dropped(self, reason: Dropped) -> None:
-        """The sample was lost on our side."""
-        with self._lock:
-            self._ledger.dropped(reason)
+            self._alert = word
 
     def clock_jumped(self, times: int) -> None:
         """The stream's time parted from ours."""
@@ -192,6 +187,7 @@ class CameraMonitor:
                 clock_jumps=self._clock_jumps,
                 last_sample_us=self._last_sample_us,
                 asked_interval_ms=self.asked_interval_ms,
+                alert=self._alert,
                 stream=self._stream,
                 counters=self._ledger.counts(),
             )

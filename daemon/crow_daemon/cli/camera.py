@@ -15,7 +15,17 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from crow_daemon.cli.camera_view import camera_json, print_camera, print_probe, print_table, probe_json
-from crow_daemon.registry.camera import Camera, GateMode, Recording, RtspAddress, Transport
+from crow_daemon.registry.camera import (
+    GRID,
+    Blur,
+    Camera,
+    CaptureMode,
+    GateMode,
+    ReaderChoice,
+    Recording,
+    RtspAddress,
+    Transport,
+)
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
@@ -43,6 +53,8 @@ class CameraContext(Protocol):
         ...
 
 
+_CAMERA_ONLY = ("sub_url", "username", "password_stdin", "password_file", "transport")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -62,10 +74,45 @@ def _sampling_options(command: Command) -> Command:
             click.option(
                 "--gate",
                 type=click.Choice([mode.value for mode in GateMode]),
-                help="Which samples are sent: all (off), or those in which something changed. Default: off.",
+                help="Which samples are sent: all (off), those in which something changed, or those with a person. "
+                "Default: off.",
             ),
             click.option(
                 "--heartbeat", "heartbeat_s", type=int, help="Seconds after which a gate sends anyway. Default: 60."
+            ),
+            click.option(
+                "--motion-ttl",
+                "motion_ttl_s",
+                type=float,
+                help="Seconds for which a gate goes on sending after activity ended. Default: 2.",
+            ),
+            click.option(
+                "--pre-roll/--no-pre-roll",
+                default=None,
+                help="Whether a gate sends the sample before activity began as well. Default: it does.",
+            ),
+            click.option(
+                "--mode",
+                type=click.Choice([mode.value for mode in CaptureMode]),
+                help="What is sent: the camera's own keyframes, decoded pictures as JPEG, or what is cheaper (auto). "
+                "Default: auto.",
+            ),
+            click.option(
+                "--reader",
+                type=click.Choice([reader.value for reader in ReaderChoice]),
+                help="What connects to the camera: the keyframe reader (direct), libav (pyav), or the cheaper of those "
+                "that can (auto). Default: auto.",
+            ),
+            click.option(
+                "--blur",
+                type=click.Choice([blur.value for blur in Blur]),
+                help="Make people unrecognisable before a picture is sent. Default: off.",
+            ),
+            click.option(
+                "--grid",
+                type=(click.IntRange(*GRID), click.IntRange(*GRID)),
+                metavar="ROW COLUMN",
+                help="The camera's place in a mosaic, counted from 0.",
             ),
             click.option("--jpeg-long-side", type=int, help="Pixels of the longer side of what is sent. Default: 896."),
             click.option("--jpeg-quality", type=int, help="30 to 100. Default: 85."),
@@ -79,6 +126,7 @@ def _source_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--url", metavar="URL", help="rtsp:// or rtsps:// URL, without user name and password."),
+            click.option("--sub-url", metavar="URL", help="The camera's smaller stream, for a gate to look at."),
             click.option(
                 "--username", metavar="NAME", help="User name at the camera; at a terminal, the password is asked for."
             ),
@@ -233,7 +281,7 @@ def _to_test(context: CameraContext, camera_id: str | None, given: dict[str, Any
     if (camera_id is None) == (given["url"] is None and given["path"] is None):
         raise click.UsageError("give the ID of a camera, or --url or --file")
     if camera_id is not None:
-        _refuse(given, "an ID", "username", "password_stdin", "password_file", "transport", "recorded_at")
+        _refuse(given, "an ID", *_CAMERA_ONLY, "recorded_at")
         registry = context.registry()
         return registry.get(camera_id), registry.credentials(camera_id)
     source = _new_source(given, recorded_at_needed=False)
@@ -243,8 +291,10 @@ def _to_test(context: CameraContext, camera_id: str | None, given: dict[str, Any
 
 
 def _sampling(given: dict[str, Any]) -> dict[str, Any]:
-    found = {key: given[key] for key in ("heartbeat_s", "jpeg_long_side", "jpeg_quality")}
-    found["gate"] = None if given["gate"] is None else GateMode(given["gate"])
+    found = {key: given[key] for key in ("heartbeat_s", "motion_ttl_s", "pre_roll", "jpeg_long_side", "jpeg_quality")}
+    for key, choices in (("gate", GateMode), ("mode", CaptureMode), ("reader", ReaderChoice), ("blur", Blur)):
+        found[key] = None if given[key] is None else choices(given[key])
+    found["grid_row"], found["grid_column"] = given["grid"] or (None, None)
     found["sample_interval_ms"] = None if given["fps"] is None else round(1000 / given["fps"])
     return {key: value for key, value in found.items() if value is not None}
 
@@ -253,14 +303,15 @@ def _new_source(given: dict[str, Any], *, recorded_at_needed: bool = True) -> Rt
     if (given["url"] is None) == (given["path"] is None):
         raise click.UsageError("give either --url or --file")
     if given["path"] is not None:
-        _refuse(given, "a recording", "username", "password_stdin", "password_file", "transport")
+        _refuse(given, "a recording", *_CAMERA_ONLY)
         if given["recorded_at"] is None and recorded_at_needed:
             raise click.UsageError("a recording needs --recorded-at: sessions are made by the time of capture")
         return Recording(_recording_path(given["path"]), _instant_us(given["recorded_at"]))
     _refuse(given, "a camera", "recorded_at")
     if given["username"] is None:
         _refuse(given, "a camera without --username", "password_stdin", "password_file")
-    return RtspAddress(CameraUrl.parse(given["url"]), given["username"], Transport(given["transport"] or Transport.TCP))
+    transport = Transport(given["transport"] or Transport.TCP)
+    return RtspAddress(CameraUrl.parse(given["url"]), given["username"], transport, _sub_url(given))
 
 
 def _changed_source(
@@ -268,7 +319,7 @@ def _changed_source(
 ) -> RtspAddress | Recording:
     match before:
         case Recording():
-            _refuse(given, "a recording", "url", "username", "password_stdin", "password_file", "transport")
+            _refuse(given, "a recording", "url", *_CAMERA_ONLY)
             path = _recording_path(given["path"]) if given["path"] is not None else before.path
             start_us = _instant_us(given["recorded_at"]) if given["recorded_at"] is not None else before.start_us
             return Recording(path, start_us)
@@ -278,7 +329,13 @@ def _changed_source(
             username = None if no_login else given["username"] or before.username
             if username is None:
                 _refuse(given, "a camera without --username", "password_stdin", "password_file")
-            return RtspAddress(url, username, Transport(given["transport"] or before.transport))
+            return RtspAddress(
+                url, username, Transport(given["transport"] or before.transport), _sub_url(given) or before.sub_url
+            )
+
+
+def _sub_url(given: dict[str, Any]) -> CameraUrl | None:
+    return None if given["sub_url"] is None else CameraUrl.parse(given["sub_url"])
 
 
 def _refuse(given: dict[str, Any], what: str, *options: str) -> None:

@@ -18,9 +18,10 @@ def camera_json(camera: Camera, credentials: Credentials | None) -> dict[str, An
     """A camera in plain values; of a password, only whether there is one."""
     shown: dict[str, Any] = {"id": camera.id, "name": camera.name, "kind": camera.kind, "enabled": camera.enabled}
     match camera.source:
-        case RtspAddress(url, username, transport):
+        case RtspAddress(url, username, transport, sub_url):
             is_set = credentials is not None and bool(credentials.password.reveal())
-            shown |= {"url": str(url), "transport": transport, "username": username}
+            shown |= {"url": str(url), "sub_url": None if sub_url is None else str(sub_url), "transport": transport}
+            shown["username"] = username
             shown["password"] = "set" if is_set else "not set"
         case Recording(path, start_us):
             recorded_at = datetime.fromtimestamp(start_us / 1_000_000, UTC).isoformat()
@@ -29,8 +30,16 @@ def camera_json(camera: Camera, credentials: Credentials | None) -> dict[str, An
         "sample_interval_ms": camera.sample_interval_ms,
         "gate": camera.gate,
         "heartbeat_s": camera.heartbeat_s,
+        "motion_ttl_s": camera.motion_ttl_s,
+        "pre_roll": camera.pre_roll,
+        "mode": camera.mode,
+        "reader": camera.reader,
         "jpeg_long_side": camera.jpeg_long_side,
         "jpeg_quality": camera.jpeg_quality,
+        "blur": camera.blur,
+        "masks": len(camera.masks),
+        "zones": [zone.name for zone in camera.zones],
+        "grid": None if camera.grid_row is None else [camera.grid_row, camera.grid_column],
     }
 
 
@@ -38,6 +47,7 @@ def print_camera(shown: dict[str, Any]) -> None:
     """One camera, a field a line."""
     for key, value in shown.items():
         text = {True: "yes", False: "no", None: "none"}.get(value, value) if isinstance(value, bool | None) else value
+        text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else text
         click.echo(f"{key + ':':<20}{text}")
 
 

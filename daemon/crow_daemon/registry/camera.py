@@ -7,12 +7,16 @@ from pathlib import Path
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import checked_id
+from crow_shared.zones import Polygon, Zone, checked_polygon, checked_zones
 
 MAX_NAME_CHARACTERS = 120
 SAMPLE_INTERVAL_MS = (33, 3_600_000)  # 30 a second to one an hour
 HEARTBEAT_S = (1, 86_400)
 JPEG_LONG_SIDE = (64, 4096)  # pixels
 JPEG_QUALITY = (30, 100)
+MOTION_TTL_S = (0.0, 3600.0)
+MAX_MASKS = 32
+GRID = (0, 31)  # rows and columns of a mosaic
 MAX_USERNAME_CHARACTERS = 128
 
 
@@ -30,23 +34,49 @@ class Transport(StrEnum):
     UDP = "udp"
 
 
+class CaptureMode(StrEnum):
+    """What a frame is made of."""
+
+    AUTO = "auto"  # the cheaper of the two that does what is asked
+    KEYFRAME = "keyframe"  # the camera's own keyframes, not decoded here
+    DECODE = "decode"  # decoded, scaled, made a JPEG
+
+
+class ReaderChoice(StrEnum):
+    """Which reader connects to the camera."""
+
+    AUTO = "auto"  # `direct` where it can, else `pyav`
+    DIRECT = "direct"  # our own, of RTSP over TCP, that keeps keyframes alone
+    PYAV = "pyav"  # libav
+
+
 class GateMode(StrEnum):
     """Which samples are worth sending."""
 
     OFF = "off"  # all of them
     ACTIVITY = "activity"  # those that differ from the last one sent
+    PERSON = "person"  # those in which the detector sees somebody
+
+
+class Blur(StrEnum):
+    """Who is made unrecognisable before a picture leaves the daemon."""
+
+    OFF = "off"
+    PEOPLE = "people"  # whom the detector finds; without one, whatever moves
 
 
 @dataclass(frozen=True, slots=True)
 class RtspAddress:
     """A live camera. The password is kept elsewhere: see `Registry.credentials`.
 
+    `sub_url` is the same picture in a smaller stream, for the gate to look at; it takes the same login.
     The certificate behind an rtsps URL is not verified: cameras sign their own.
     """
 
     url: CameraUrl
     username: str | None = None
     transport: Transport = Transport.TCP
+    sub_url: CameraUrl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +103,15 @@ class Camera:
     heartbeat_s: int = 60  # a gate lets at least one sample through in this time
     jpeg_long_side: int = 896  # pixels; what Gemma-3's vision tower takes
     jpeg_quality: int = 85
+    mode: CaptureMode = CaptureMode.AUTO
+    reader: ReaderChoice = ReaderChoice.AUTO
+    motion_ttl_s: float = 2.0  # a gate lets samples through for so long after activity ended
+    pre_roll: bool = True  # a gate lets the sample before activity began through as well
+    masks: tuple[Polygon, ...] = ()  # painted over
+    blur: Blur = Blur.OFF
+    zones: tuple[Zone, ...] = ()
+    grid_row: int | None = None  # place in a mosaic; set together with grid_column
+    grid_column: int | None = None
     enabled: bool = True
     finished: bool = False
     revision: int = 1
@@ -86,6 +125,16 @@ class Camera:
         _within("heartbeat_s", self.heartbeat_s, HEARTBEAT_S)
         _within("jpeg_long_side", self.jpeg_long_side, JPEG_LONG_SIDE)
         _within("jpeg_quality", self.jpeg_quality, JPEG_QUALITY)
+        _within("motion_ttl_s", self.motion_ttl_s, MOTION_TTL_S)
+        if len(self.masks) > MAX_MASKS:
+            raise _invalid("masks", f"a camera has at most {MAX_MASKS} masks")
+        for mask in self.masks:
+            checked_polygon(mask)
+        checked_zones(self.zones)
+        if (self.grid_row is None) != (self.grid_column is None):
+            raise _invalid("grid", "a place in the mosaic has a row and a column")
+        for place in (self.grid_row, self.grid_column):
+            _within("grid", place or 0, GRID)
         match self.source:
             case RtspAddress(username=str() as username):
                 if not 1 <= len(username) <= MAX_USERNAME_CHARACTERS or not username.isprintable() or ":" in username:
@@ -112,7 +161,7 @@ class Camera:
         return self.enabled and not self.finished
 
 
-def _within(field: str, value: int, bounds: tuple[int, int]) -> None:
+def _within(field: str, value: float, bounds: tuple[float, float]) -> None:
     if not bounds[0] <= value <= bounds[1]:
         raise _invalid(field, f"{field} lies between {bounds[0]} and {bounds[1]}, not at {value}")
 

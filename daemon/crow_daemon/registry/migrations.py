@@ -16,6 +16,7 @@ def m001_cameras(db: Database) -> None:
             url text,                             -- rtsp: without credentials
             username text,                        -- rtsp: null when the camera asks for none
             transport text,                       -- rtsp: camera.Transport
+            sub_url text,                         -- rtsp: of the smaller stream, null without one
             path text,                            -- file: absolute
             recording_start_us integer,           -- file: microseconds since the Unix epoch
             sample_interval_ms integer not null,  -- 33 (30 a second) to 3600000
@@ -23,6 +24,15 @@ def m001_cameras(db: Database) -> None:
             heartbeat_s integer not null,
             jpeg_long_side integer not null,      -- pixels
             jpeg_quality integer not null,        -- 30 to 100
+            mode text not null,                   -- camera.CaptureMode
+            reader text not null,                 -- camera.ReaderChoice
+            motion_ttl_s real not null,
+            pre_roll integer not null,            -- 0 or 1
+            masks text not null,                  -- JSON: polygons, each a list of [x, y]
+            blur text not null,                   -- camera.Blur
+            zones text not null,                  -- JSON: objects of name, kind, points
+            grid_row integer,
+            grid_column integer,
             enabled integer not null,             -- 0 or 1
             finished integer not null,            -- file: 1 when it was read to its end
             revision integer not null,            -- rises when a running capture has to be started anew

@@ -13,6 +13,7 @@ Several processes may use the file at once: the CLI changes it under a running d
 """
 
 import difflib
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,16 +21,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crow_daemon.registry.camera import Camera, GateMode, Recording, RtspAddress, SourceKind, Transport
+from crow_daemon.registry.camera import (
+    Blur,
+    Camera,
+    CaptureMode,
+    GateMode,
+    ReaderChoice,
+    Recording,
+    RtspAddress,
+    SourceKind,
+    Transport,
+)
 from crow_daemon.registry.migrations import migrations
 from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.database import open_database, transaction
 from crow_shared.errors import CrowError, Kind
+from crow_shared.zones import Zone, ZoneKind, checked_polygon
 
 _COLUMNS = (
-    "id, name, kind, url, username, transport, path, recording_start_us, sample_interval_ms, gate, heartbeat_s, "
-    "jpeg_long_side, jpeg_quality, enabled, finished, revision"
+    "id, name, kind, url, username, transport, sub_url, path, recording_start_us, sample_interval_ms, gate, "
+    "heartbeat_s, jpeg_long_side, jpeg_quality, mode, reader, motion_ttl_s, pre_roll, masks, blur, zones, grid_row, "
+    "grid_column, enabled, finished, revision"
 )
 _VALUES = ", ".join(f":{column}" for column in _COLUMNS.split(", "))
 
@@ -135,9 +148,12 @@ def _set_password(db: sqlite3.Connection, camera: Camera, password: Secret | Non
 
 def _row(camera: Camera) -> dict[str, Any]:
     row = {column: getattr(camera, column, None) for column in _COLUMNS.split(", ")}
+    zones = [{"name": zone.name, "kind": zone.kind, "points": zone.points} for zone in camera.zones]
+    row |= {"masks": json.dumps(camera.masks), "zones": json.dumps(zones)}
     match camera.source:
-        case RtspAddress(url, username, transport):
-            return row | {"kind": SourceKind.RTSP, "url": url.text, "username": username, "transport": transport}
+        case RtspAddress(url, username, transport, sub_url):
+            address = {"kind": SourceKind.RTSP, "url": url.text, "username": username, "transport": transport}
+            return row | address | {"sub_url": sub_url.text if sub_url else None}
         case Recording(path, start_us):
             return row | {"kind": SourceKind.FILE, "path": str(path), "recording_start_us": start_us}
 
@@ -145,7 +161,7 @@ def _row(camera: Camera) -> dict[str, Any]:
 def _camera(row: tuple[Any, ...]) -> Camera:
     try:
         return _checked_camera(row)
-    except (ValueError, CrowError) as error:
+    except (ValueError, TypeError, KeyError, CrowError) as error:
         raise CrowError(
             Kind.CORRUPT,
             "camera_damaged",
@@ -154,12 +170,36 @@ def _camera(row: tuple[Any, ...]) -> Camera:
 
 
 def _checked_camera(row: tuple[Any, ...]) -> Camera:
-    camera_id, name, kind, url, username, transport, path, start_us, *rest = row
-    interval_ms, gate, heartbeat_s, long_side, quality, enabled, finished, revision = rest
+    of = dict(zip(_COLUMNS.split(", "), row, strict=True))
     source: RtspAddress | Recording
-    if kind == SourceKind.RTSP:
-        source = RtspAddress(CameraUrl.parse(url), username, Transport(transport))
+    if of["kind"] == SourceKind.RTSP:
+        sub_url = CameraUrl.parse(of["sub_url"]) if of["sub_url"] is not None else None
+        source = RtspAddress(CameraUrl.parse(of["url"]), of["username"], Transport(of["transport"]), sub_url)
     else:
-        source = Recording(Path(path), start_us)
-    sampling = (interval_ms, GateMode(gate), heartbeat_s, long_side, quality)
-    return Camera(camera_id, name, source, *sampling, bool(enabled), bool(finished), revision)
+        source = Recording(Path(of["path"]), of["recording_start_us"])
+    return Camera(
+        id=of["id"],
+        name=of["name"],
+        source=source,
+        sample_interval_ms=of["sample_interval_ms"],
+        gate=GateMode(of["gate"]),
+        heartbeat_s=of["heartbeat_s"],
+        jpeg_long_side=of["jpeg_long_side"],
+        jpeg_quality=of["jpeg_quality"],
+        mode=CaptureMode(of["mode"]),
+        reader=ReaderChoice(of["reader"]),
+        motion_ttl_s=of["motion_ttl_s"],
+        pre_roll=bool(of["pre_roll"]),
+        masks=tuple(checked_polygon(mask) for mask in json.loads(of["masks"])),
+        blur=Blur(of["blur"]),
+        zones=tuple(_zone(**zone) for zone in json.loads(of["zones"])),
+        grid_row=of["grid_row"],
+        grid_column=of["grid_column"],
+        enabled=bool(of["enabled"]),
+        finished=bool(of["finished"]),
+        revision=of["revision"],
+    )
+
+
+def _zone(name: str, kind: str, points: list[list[float]]) -> Zone:
+    return Zone(name, ZoneKind(kind), tuple((x, y) for x, y in points))

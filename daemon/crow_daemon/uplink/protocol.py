@@ -19,6 +19,7 @@ from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.uplink.link import LinkWindow
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, to_wire
+from crow_shared.zones import Zone, zone_to_wire
 
 PROTOCOL_VERSION = 1
 
@@ -39,6 +40,7 @@ class Announced:
     name: str
     sample_interval_ms: int
     idle: bool = False
+    zones: tuple[Zone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class SenderProtocol:
                         sample_interval_ms=camera.announced.sample_interval_ms,
                         acked_seq=camera.acked_seq,
                         idle=camera.announced.idle,
+                        zones=[zone_to_wire(zone) for zone in camera.announced.zones],
                     )
                     for camera in self._hello_cameras
                 ],

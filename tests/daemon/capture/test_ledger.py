@@ -6,7 +6,7 @@ from conftest import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crow_daemon.capture.ledger import Dropped, Missed, Pace
+from crow_daemon.capture.ledger import SENT, Dropped, Missed, Outcome, Pace
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import CameraMonitor, CameraState
 from crow_daemon.gate.gate import GateReason
@@ -44,7 +44,7 @@ def test_an_outage_is_missed_for_its_reason_and_no_sample_is_counted_twice(clock
     camera.live(STREAM)
     for _ in range(10):
         camera.sampled(clock.now_us(), 0)
-        camera.offered()
+        camera.outcome(0, SENT)
         clock.advance(1)
     camera.failed(DOWN)
     clock.advance(20)
@@ -54,7 +54,7 @@ def test_an_outage_is_missed_for_its_reason_and_no_sample_is_counted_twice(clock
     camera.live(STREAM)
     for _ in range(5):
         camera.sampled(clock.now_us(), 0)
-        camera.offered()
+        camera.outcome(0, SENT)
         clock.advance(1)
     counters = camera.snapshot().counters
     assert counters.missed == {Missed.CAMERA_DOWN: 25}
@@ -64,16 +64,10 @@ def test_an_outage_is_missed_for_its_reason_and_no_sample_is_counted_twice(clock
 def test_outcomes_add_up_to_the_samples(clock: ManualClock) -> None:
     camera = monitor(clock)
     camera.live(STREAM)
-    outcomes = [
-        camera.offered,
-        lambda: camera.gated(GateReason.NO_ACTIVITY),
-        lambda: camera.dropped(Dropped.OVERLOAD),
-        lambda: camera.dropped(Dropped.ENCODE_ERROR),
-        camera.offered,
-    ]
+    outcomes: list[Outcome] = [SENT, GateReason.NO_ACTIVITY, Dropped.OVERLOAD, Dropped.ENCODE_ERROR, SENT]
     for outcome in outcomes:
         camera.sampled(clock.now_us(), 0)
-        outcome()
+        camera.outcome(clock.now_us(), outcome)
         clock.advance(1)
     counters = camera.snapshot().counters
     assert (counters.sampled, counters.offered) == (5, 2)
@@ -85,13 +79,13 @@ def test_damaged_pictures_explain_the_samples_that_they_cost(clock: ManualClock)
     camera = monitor(clock)
     camera.live(STREAM)
     camera.sampled(clock.now_us(), 0)
-    camera.offered()
+    camera.outcome(0, SENT)
     for _ in range(3):
         clock.advance(1)
         camera.damaged()
     clock.advance(1)
     camera.sampled(clock.now_us(), 0)
-    camera.offered()
+    camera.outcome(0, SENT)
     assert camera.snapshot().counters.missed == {Missed.DECODE_ERROR: 3}
 
 
@@ -101,7 +95,7 @@ def test_a_jump_of_the_wall_clock_changes_no_count(clock: ManualClock) -> None:
     for number in range(10):
         clock.jump(3600 if number == 5 else 0)
         camera.sampled(clock.now_us(), 3600 if number == 5 else 0)
-        camera.offered()
+        camera.outcome(0, SENT)
         clock.advance(1)
     assert camera.snapshot().counters.expected == 10
 

@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crow_daemon.registry.camera import Camera, GateMode, Recording, RtspAddress, Transport
+from crow_daemon.registry.camera import (
+    Blur,
+    Camera,
+    CaptureMode,
+    GateMode,
+    ReaderChoice,
+    Recording,
+    RtspAddress,
+    Transport,
+)
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Secret
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.errors import CrowError, Kind
+from crow_shared.zones import Zone, ZoneKind
 
 CANARY = "c4nary-p@ssword"
 URL = CameraUrl.parse("rtsp://192.168.1.64:554/stream1")
@@ -36,7 +46,29 @@ def camera(camera_id: str = "till", username: str | None = "shop") -> Camera:
 
 
 def test_a_camera_comes_back_as_it_was_stored(registry: Registry, path: Path) -> None:
-    live = Camera("till", "Till 1", RtspAddress(URL, "shop", Transport.UDP), 200, GateMode.ACTIVITY, 30, 640, 70, False)
+    live = Camera(
+        "till",
+        "Till 1",
+        RtspAddress(URL, "shop", Transport.UDP, CameraUrl.parse("rtsp://192.168.1.64:554/stream2")),
+        sample_interval_ms=200,
+        gate=GateMode.PERSON,
+        heartbeat_s=30,
+        jpeg_long_side=640,
+        jpeg_quality=70,
+        mode=CaptureMode.DECODE,
+        reader=ReaderChoice.PYAV,
+        motion_ttl_s=1.5,
+        pre_roll=False,
+        masks=(((0.0, 0.0), (0.25, 0.0), (0.25, 0.5)),),
+        blur=Blur.PEOPLE,
+        zones=(
+            Zone("Front entrance", ZoneKind.AREA, ((0.5, 0.5), (1.0, 0.5), (1.0, 1.0))),
+            Zone("Door", ZoneKind.LINE, ((0.0, 1.0), (1.0, 1.0))),
+        ),
+        grid_row=1,
+        grid_column=0,
+        enabled=False,
+    )
     recording = Camera("monday", "Monday", Recording(Path("/var/rec/a b.mp4"), 1_700_000_000_000_000))
     registry.add(live)
     registry.add(recording)

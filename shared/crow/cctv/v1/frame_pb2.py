@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63row/cctv/v1/frame.proto\x12\x0c\x63row.cctv.v1\"\xdf\x01\n\x05\x46rame\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x03 \x01(\x03\x12-\n\x0btime_source\x18\x04 \x01(\x0e\x32\x18.crow.cctv.v1.TimeSource\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1d.crow.cctv.v1.PictureEncoding\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\r\n\x05\x63rc32\x18\x08 \x01(\x07\x12\x0f\n\x07payload\x18\x0f \x01(\x0c*N\n\x0fPictureEncoding\x12 \n\x1cPICTURE_ENCODING_UNSPECIFIED\x10\x00\x12\x19\n\x15PICTURE_ENCODING_JPEG\x10\x01*u\n\nTimeSource\x12\x1b\n\x17TIME_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12TIME_SOURCE_CAMERA\x10\x01\x12\x17\n\x13TIME_SOURCE_ARRIVAL\x10\x02\x12\x19\n\x15TIME_SOURCE_RECORDING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63row/cctv/v1/frame.proto\x12\x0c\x63row.cctv.v1\"\xae\x02\n\x05\x46rame\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x17\n\x0f\x63\x61pture_time_us\x18\x03 \x01(\x03\x12-\n\x0btime_source\x18\x04 \x01(\x0e\x32\x18.crow.cctv.v1.TimeSource\x12/\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1d.crow.cctv.v1.PictureEncoding\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12\r\n\x05\x63rc32\x18\x08 \x01(\x07\x12\x1a\n\rclock_skew_us\x18\t \x01(\x12H\x00\x88\x01\x01\x12\x0e\n\x06masked\x18\n \x01(\x08\x12\x0f\n\x07\x62lurred\x18\x0b \x01(\x08\x12\x0f\n\x07payload\x18\x0f \x01(\x0c\x42\x10\n\x0e_clock_skew_us*\x84\x01\n\x0fPictureEncoding\x12 \n\x1cPICTURE_ENCODING_UNSPECIFIED\x10\x00\x12\x19\n\x15PICTURE_ENCODING_JPEG\x10\x01\x12\x19\n\x15PICTURE_ENCODING_H264\x10\x02\x12\x19\n\x15PICTURE_ENCODING_H265\x10\x03*u\n\nTimeSource\x12\x1b\n\x17TIME_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12TIME_SOURCE_CAMERA\x10\x01\x12\x17\n\x13TIME_SOURCE_ARRIVAL\x10\x02\x12\x19\n\x15TIME_SOURCE_RECORDING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crow.cctv.v1.frame_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PICTUREENCODING']._serialized_start=268
-  _globals['_PICTUREENCODING']._serialized_end=346
-  _globals['_TIMESOURCE']._serialized_start=348
-  _globals['_TIMESOURCE']._serialized_end=465
+  _globals['_PICTUREENCODING']._serialized_start=348
+  _globals['_PICTUREENCODING']._serialized_end=480
+  _globals['_TIMESOURCE']._serialized_start=482
+  _globals['_TIMESOURCE']._serialized_end=599
   _globals['_FRAME']._serialized_start=43
-  _globals['_FRAME']._serialized_end=266
+  _globals['_FRAME']._serialized_end=345
 # @@protoc_insertion_point(module_scope)

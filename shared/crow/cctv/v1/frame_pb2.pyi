@@ -10,10 +10,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -25,12 +25,18 @@ class _PictureEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pictu
     DESCRIPTOR: _descriptor.EnumDescriptor
     PICTURE_ENCODING_UNSPECIFIED: _PictureEncoding.ValueType  # 0
     PICTURE_ENCODING_JPEG: _PictureEncoding.ValueType  # 1
+    PICTURE_ENCODING_H264: _PictureEncoding.ValueType  # 2
+    """A keyframe as the camera sent it: one access unit in Annex B form that decodes alone, its parameter sets first."""
+    PICTURE_ENCODING_H265: _PictureEncoding.ValueType  # 3
 
 class PictureEncoding(_PictureEncoding, metaclass=_PictureEncodingEnumTypeWrapper):
     """How the picture in Frame.payload is coded."""
 
 PICTURE_ENCODING_UNSPECIFIED: PictureEncoding.ValueType  # 0
 PICTURE_ENCODING_JPEG: PictureEncoding.ValueType  # 1
+PICTURE_ENCODING_H264: PictureEncoding.ValueType  # 2
+"""A keyframe as the camera sent it: one access unit in Annex B form that decodes alone, its parameter sets first."""
+PICTURE_ENCODING_H265: PictureEncoding.ValueType  # 3
 Global___PictureEncoding: _TypeAlias = PictureEncoding  # noqa: Y015
 
 class _TimeSource:
@@ -73,6 +79,9 @@ class Frame(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_US_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    BLURRED_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     seq: _builtins.int
@@ -86,6 +95,14 @@ class Frame(_message.Message):
     height: _builtins.int
     crc32: _builtins.int
     """CRC-32 (ISO-HDLC, as zlib) of payload, computed where the picture was made."""
+    clock_skew_us: _builtins.int
+    """Microseconds by which the camera's clock is ahead of the daemon's, as measured at this picture; absent where the
+    camera tells no time.
+    """
+    masked: _builtins.bool
+    """Parts of the picture were painted over before it left the daemon, as the camera's masks ask."""
+    blurred: _builtins.bool
+    """People, or what moved, were made unrecognisable before it left the daemon."""
     payload: _builtins.bytes
     def __init__(
         self,
@@ -98,12 +115,17 @@ class Frame(_message.Message):
         width: _builtins.int = ...,
         height: _builtins.int = ...,
         crc32: _builtins.int = ...,
+        clock_skew_us: _builtins.int | None = ...,
+        masked: _builtins.bool = ...,
+        blurred: _builtins.bool = ...,
         payload: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us", "clock_skew_us", b"clock_skew_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "capture_time_us", b"capture_time_us", "crc32", b"crc32", "encoding", b"encoding", "height", b"height", "payload", b"payload", "seq", b"seq", "time_source", b"time_source", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us", "blurred", b"blurred", "camera_id", b"camera_id", "capture_time_us", b"capture_time_us", "clock_skew_us", b"clock_skew_us", "crc32", b"crc32", "encoding", b"encoding", "height", b"height", "masked", b"masked", "payload", b"payload", "seq", b"seq", "time_source", b"time_source", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clock_skew_us: _TypeAlias = _typing.Literal["clock_skew_us"]  # noqa: Y015
+    _WhichOneofArgType__clock_skew_us: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_skew_us) -> _WhichOneofReturnType__clock_skew_us | None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015

@@ -25,39 +25,55 @@ _sym_db = _symbol_database.Default()
 from crow.cctv.v1 import frame_pb2 as crow_dot_cctv_dot_v1_dot_frame__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63row/cctv/v1/ingest.proto\x12\x0c\x63row.cctv.v1\x1a\x18\x63row/cctv/v1/frame.proto\"\x8e\x01\n\x13StreamFramesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.crow.cctv.v1.HelloH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.crow.cctv.v1.FrameH\x00\x12 \n\x03gap\x18\x03 \x01(\x0b\x32\x11.crow.cctv.v1.GapH\x00\x42\t\n\x07message\"\xdf\x01\n\x14StreamFramesResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.crow.cctv.v1.WelcomeH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.crow.cctv.v1.AckH\x00\x12&\n\x06reject\x18\x03 \x01(\x0b\x32\x14.crow.cctv.v1.RejectH\x00\x12$\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x13.crow.cctv.v1.DrainH\x00\x12\"\n\x04pace\x18\x05 \x01(\x0b\x32\x12.crow.cctv.v1.PaceH\x00\x42\t\n\x07message\"\xe2\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x11\n\tdaemon_id\x18\x04 \x01(\t\x12\x13\n\x0bspool_epoch\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12*\n\x07\x63\x61meras\x18\x07 \x03(\x0b\x32\x19.crow.cctv.v1.HelloCamera\x12\x0f\n\x07\x62\x61\x63klog\x18\x08 \x01(\x08\x12\x16\n\x0eprevious_epoch\x18\t \x01(\t\"k\n\x0bHelloCamera\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12sample_interval_ms\x18\x03 \x01(\r\x12\x11\n\tacked_seq\x18\x04 \x01(\x04\x12\x0c\n\x04idle\x18\x05 \x01(\x08\"c\n\x03Gap\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12\'\n\x06reason\x18\x04 \x01(\x0e\x32\x17.crow.cctv.v1.GapReason\"\x91\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12-\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x1c.crow.cctv.v1.CameraPosition\x12\x15\n\rwindow_frames\x18\x03 \x01(\r\x12&\n\x08rejected\x18\x04 \x03(\x0b\x32\x14.crow.cctv.v1.Reject\"8\n\x0e\x43\x61meraPosition\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64urable_seq\x18\x02 \x01(\x04\"K\n\x03\x41\x63k\x12-\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x1c.crow.cctv.v1.CameraPosition\x12\x15\n\rwindow_frames\x18\x02 \x01(\r\"`\n\x06Reject\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12&\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x18.crow.cctv.v1.RejectCode\x12\x0e\n\x06reason\x18\x04 \x01(\t\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_after_ms\x18\x01 \x01(\r\"5\n\x04Pace\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x1a\n\x12sample_interval_ms\x18\x02 \x01(\r*\xa9\x01\n\tGapReason\x12\x1a\n\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15GAP_REASON_SPOOL_FULL\x10\x01\x12\x1c\n\x18GAP_REASON_SPOOL_CORRUPT\x10\x02\x12\x16\n\x12GAP_REASON_REFUSED\x10\x03\x12\x15\n\x11GAP_REASON_ERASED\x10\x04\x12\x18\n\x14GAP_REASON_SPOOL_AGE\x10\x05*\xb7\x01\n\nRejectCode\x12\x1b\n\x17REJECT_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14REJECT_CODE_CHECKSUM\x10\x01\x12\x1d\n\x19REJECT_CODE_NOT_A_PICTURE\x10\x02\x12!\n\x1dREJECT_CODE_PICTURE_TOO_LARGE\x10\x03\x12\x18\n\x14REJECT_CODE_BAD_TIME\x10\x04\x12\x16\n\x12REJECT_CODE_ERASED\x10\x05\x32j\n\rIngestService\x12Y\n\x0cStreamFrames\x12!.crow.cctv.v1.StreamFramesRequest\x1a\".crow.cctv.v1.StreamFramesResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63row/cctv/v1/ingest.proto\x12\x0c\x63row.cctv.v1\x1a\x18\x63row/cctv/v1/frame.proto\"\xbc\x01\n\x13StreamFramesRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.crow.cctv.v1.HelloH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.crow.cctv.v1.FrameH\x00\x12 \n\x03gap\x18\x03 \x01(\x0b\x32\x11.crow.cctv.v1.GapH\x00\x12,\n\x06ledger\x18\x04 \x01(\x0b\x32\x1a.crow.cctv.v1.SampleLedgerH\x00\x42\t\n\x07message\"\x8e\x02\n\x14StreamFramesResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.crow.cctv.v1.WelcomeH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.crow.cctv.v1.AckH\x00\x12&\n\x06reject\x18\x03 \x01(\x0b\x32\x14.crow.cctv.v1.RejectH\x00\x12$\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x13.crow.cctv.v1.DrainH\x00\x12\"\n\x04pace\x18\x05 \x01(\x0b\x32\x12.crow.cctv.v1.PaceH\x00\x12-\n\nledger_ack\x18\x06 \x01(\x0b\x32\x17.crow.cctv.v1.LedgerAckH\x00\x42\t\n\x07message\"\xe2\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x11\n\tdaemon_id\x18\x04 \x01(\t\x12\x13\n\x0bspool_epoch\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12*\n\x07\x63\x61meras\x18\x07 \x03(\x0b\x32\x19.crow.cctv.v1.HelloCamera\x12\x0f\n\x07\x62\x61\x63klog\x18\x08 \x01(\x08\x12\x16\n\x0eprevious_epoch\x18\t \x01(\t\"\x8e\x01\n\x0bHelloCamera\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1a\n\x12sample_interval_ms\x18\x03 \x01(\r\x12\x11\n\tacked_seq\x18\x04 \x01(\x04\x12\x0c\n\x04idle\x18\x05 \x01(\x08\x12!\n\x05zones\x18\x06 \x03(\x0b\x32\x12.crow.cctv.v1.Zone\"_\n\x04Zone\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.crow.cctv.v1.ZoneKind\x12#\n\x06points\x18\x03 \x03(\x0b\x32\x13.crow.cctv.v1.Point\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"c\n\x03Gap\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12\'\n\x06reason\x18\x04 \x01(\x0e\x32\x17.crow.cctv.v1.GapReason\"\x91\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12-\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x1c.crow.cctv.v1.CameraPosition\x12\x15\n\rwindow_frames\x18\x03 \x01(\r\x12&\n\x08rejected\x18\x04 \x03(\x0b\x32\x14.crow.cctv.v1.Reject\"8\n\x0e\x43\x61meraPosition\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64urable_seq\x18\x02 \x01(\x04\"K\n\x03\x41\x63k\x12-\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x1c.crow.cctv.v1.CameraPosition\x12\x15\n\rwindow_frames\x18\x02 \x01(\r\"`\n\x06Reject\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12&\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x18.crow.cctv.v1.RejectCode\x12\x0e\n\x06reason\x18\x04 \x01(\t\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_after_ms\x18\x01 \x01(\r\"5\n\x04Pace\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x1a\n\x12sample_interval_ms\x18\x02 \x01(\r\";\n\x0cSampleLedger\x12+\n\x07minutes\x18\x01 \x03(\x0b\x32\x1a.crow.cctv.v1.LedgerMinute\"\xcc\x01\n\x0cLedgerMinute\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x11\n\tminute_us\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x10\n\x08\x65xpected\x18\x04 \x01(\r\x12\x0c\n\x04sent\x18\x05 \x01(\r\x12(\n\x05gated\x18\x06 \x03(\x0b\x32\x19.crow.cctv.v1.SampleCount\x12*\n\x07\x64ropped\x18\x07 \x03(\x0b\x32\x19.crow.cctv.v1.SampleCount\x12\x0e\n\x06\x61lerts\x18\x08 \x03(\t\".\n\x0bSampleCount\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\r\"6\n\tLedgerAck\x12)\n\x07minutes\x18\x01 \x03(\x0b\x32\x18.crow.cctv.v1.LedgerMark\"D\n\nLedgerMark\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x11\n\tminute_us\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x04*M\n\x08ZoneKind\x12\x19\n\x15ZONE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eZONE_KIND_AREA\x10\x01\x12\x12\n\x0eZONE_KIND_LINE\x10\x02*\xa9\x01\n\tGapReason\x12\x1a\n\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15GAP_REASON_SPOOL_FULL\x10\x01\x12\x1c\n\x18GAP_REASON_SPOOL_CORRUPT\x10\x02\x12\x16\n\x12GAP_REASON_REFUSED\x10\x03\x12\x15\n\x11GAP_REASON_ERASED\x10\x04\x12\x18\n\x14GAP_REASON_SPOOL_AGE\x10\x05*\xb7\x01\n\nRejectCode\x12\x1b\n\x17REJECT_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14REJECT_CODE_CHECKSUM\x10\x01\x12\x1d\n\x19REJECT_CODE_NOT_A_PICTURE\x10\x02\x12!\n\x1dREJECT_CODE_PICTURE_TOO_LARGE\x10\x03\x12\x18\n\x14REJECT_CODE_BAD_TIME\x10\x04\x12\x16\n\x12REJECT_CODE_ERASED\x10\x05\x32j\n\rIngestService\x12Y\n\x0cStreamFrames\x12!.crow.cctv.v1.StreamFramesRequest\x1a\".crow.cctv.v1.StreamFramesResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crow.cctv.v1.ingest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GAPREASON']._serialized_start=1353
-  _globals['_GAPREASON']._serialized_end=1522
-  _globals['_REJECTCODE']._serialized_start=1525
-  _globals['_REJECTCODE']._serialized_end=1708
+  _globals['_ZONEKIND']._serialized_start=2051
+  _globals['_ZONEKIND']._serialized_end=2128
+  _globals['_GAPREASON']._serialized_start=2131
+  _globals['_GAPREASON']._serialized_end=2300
+  _globals['_REJECTCODE']._serialized_start=2303
+  _globals['_REJECTCODE']._serialized_end=2486
   _globals['_STREAMFRAMESREQUEST']._serialized_start=70
-  _globals['_STREAMFRAMESREQUEST']._serialized_end=212
-  _globals['_STREAMFRAMESRESPONSE']._serialized_start=215
-  _globals['_STREAMFRAMESRESPONSE']._serialized_end=438
-  _globals['_HELLO']._serialized_start=441
-  _globals['_HELLO']._serialized_end=667
-  _globals['_HELLOCAMERA']._serialized_start=669
-  _globals['_HELLOCAMERA']._serialized_end=776
-  _globals['_GAP']._serialized_start=778
-  _globals['_GAP']._serialized_end=877
-  _globals['_WELCOME']._serialized_start=880
-  _globals['_WELCOME']._serialized_end=1025
-  _globals['_CAMERAPOSITION']._serialized_start=1027
-  _globals['_CAMERAPOSITION']._serialized_end=1083
-  _globals['_ACK']._serialized_start=1085
-  _globals['_ACK']._serialized_end=1160
-  _globals['_REJECT']._serialized_start=1162
-  _globals['_REJECT']._serialized_end=1258
-  _globals['_DRAIN']._serialized_start=1260
-  _globals['_DRAIN']._serialized_end=1295
-  _globals['_PACE']._serialized_start=1297
-  _globals['_PACE']._serialized_end=1350
-  _globals['_INGESTSERVICE']._serialized_start=1710
-  _globals['_INGESTSERVICE']._serialized_end=1816
+  _globals['_STREAMFRAMESREQUEST']._serialized_end=258
+  _globals['_STREAMFRAMESRESPONSE']._serialized_start=261
+  _globals['_STREAMFRAMESRESPONSE']._serialized_end=531
+  _globals['_HELLO']._serialized_start=534
+  _globals['_HELLO']._serialized_end=760
+  _globals['_HELLOCAMERA']._serialized_start=763
+  _globals['_HELLOCAMERA']._serialized_end=905
+  _globals['_ZONE']._serialized_start=907
+  _globals['_ZONE']._serialized_end=1002
+  _globals['_POINT']._serialized_start=1004
+  _globals['_POINT']._serialized_end=1033
+  _globals['_GAP']._serialized_start=1035
+  _globals['_GAP']._serialized_end=1134
+  _globals['_WELCOME']._serialized_start=1137
+  _globals['_WELCOME']._serialized_end=1282
+  _globals['_CAMERAPOSITION']._serialized_start=1284
+  _globals['_CAMERAPOSITION']._serialized_end=1340
+  _globals['_ACK']._serialized_start=1342
+  _globals['_ACK']._serialized_end=1417
+  _globals['_REJECT']._serialized_start=1419
+  _globals['_REJECT']._serialized_end=1515
+  _globals['_DRAIN']._serialized_start=1517
+  _globals['_DRAIN']._serialized_end=1552
+  _globals['_PACE']._serialized_start=1554
+  _globals['_PACE']._serialized_end=1607
+  _globals['_SAMPLELEDGER']._serialized_start=1609
+  _globals['_SAMPLELEDGER']._serialized_end=1668
+  _globals['_LEDGERMINUTE']._serialized_start=1671
+  _globals['_LEDGERMINUTE']._serialized_end=1875
+  _globals['_SAMPLECOUNT']._serialized_start=1877
+  _globals['_SAMPLECOUNT']._serialized_end=1923
+  _globals['_LEDGERACK']._serialized_start=1925
+  _globals['_LEDGERACK']._serialized_end=1979
+  _globals['_LEDGERMARK']._serialized_start=1981
+  _globals['_LEDGERMARK']._serialized_end=2049
+  _globals['_INGESTSERVICE']._serialized_start=2488
+  _globals['_INGESTSERVICE']._serialized_end=2594
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,23 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ZoneKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ZoneKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ZoneKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ZONE_KIND_UNSPECIFIED: _ZoneKind.ValueType  # 0
+    ZONE_KIND_AREA: _ZoneKind.ValueType  # 1
+    ZONE_KIND_LINE: _ZoneKind.ValueType  # 2
+
+class ZoneKind(_ZoneKind, metaclass=_ZoneKindEnumTypeWrapper): ...
+
+ZONE_KIND_UNSPECIFIED: ZoneKind.ValueType  # 0
+ZONE_KIND_AREA: ZoneKind.ValueType  # 1
+ZONE_KIND_LINE: ZoneKind.ValueType  # 2
+Global___ZoneKind: _TypeAlias = ZoneKind  # noqa: Y015
+
 class _GapReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -81,24 +98,28 @@ class StreamFramesRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     GAP_FIELD_NUMBER: _builtins.int
+    LEDGER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
     def frame(self) -> _frame_pb2.Frame: ...
     @_builtins.property
     def gap(self) -> Global___Gap: ...
+    @_builtins.property
+    def ledger(self) -> Global___SampleLedger: ...
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         frame: _frame_pb2.Frame | None = ...,
         gap: Global___Gap | None = ...,
+        ledger: Global___SampleLedger | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "frame", "gap"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "frame", "gap", "ledger"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -113,6 +134,7 @@ class StreamFramesResponse(_message.Message):
     REJECT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     PACE_FIELD_NUMBER: _builtins.int
+    LEDGER_ACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -123,6 +145,8 @@ class StreamFramesResponse(_message.Message):
     def drain(self) -> Global___Drain: ...
     @_builtins.property
     def pace(self) -> Global___Pace: ...
+    @_builtins.property
+    def ledger_ack(self) -> Global___LedgerAck: ...
     def __init__(
         self,
         *,
@@ -131,12 +155,13 @@ class StreamFramesResponse(_message.Message):
         reject: Global___Reject | None = ...,
         drain: Global___Drain | None = ...,
         pace: Global___Pace | None = ...,
+        ledger_ack: Global___LedgerAck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "ledger_ack", b"ledger_ack", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "ledger_ack", b"ledger_ack", "message", b"message", "pace", b"pace", "reject", b"reject", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "ack", "reject", "drain", "pace"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "ack", "reject", "drain", "pace", "ledger_ack"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -202,6 +227,7 @@ class HelloCamera(_message.Message):
     SAMPLE_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     ACKED_SEQ_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     name: _builtins.str
     sample_interval_ms: _builtins.int
@@ -213,6 +239,10 @@ class HelloCamera(_message.Message):
     """Nothing new comes of it here: it was removed or switched off, or this is a backlog stream. So another daemon may
     deliver it live, and the name and interval that the receiver knows stay.
     """
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedCompositeFieldContainer[Global___Zone]:
+        """Parts of the picture that have a name, for people to read. Not told where idle."""
+
     def __init__(
         self,
         *,
@@ -221,14 +251,68 @@ class HelloCamera(_message.Message):
         sample_interval_ms: _builtins.int = ...,
         acked_seq: _builtins.int = ...,
         idle: _builtins.bool = ...,
+        zones: _abc.Iterable[Global___Zone] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "camera_id", b"camera_id", "idle", b"idle", "name", b"name", "sample_interval_ms", b"sample_interval_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "camera_id", b"camera_id", "idle", b"idle", "name", b"name", "sample_interval_ms", b"sample_interval_ms", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HelloCamera: _TypeAlias = HelloCamera  # noqa: Y015
+
+@_typing.final
+class Zone(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """In people's words: "Front entrance"."""
+    kind: Global___ZoneKind.ValueType
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___Point]:
+        """An area has at least three, in order around it; a line two."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ZoneKind.ValueType = ...,
+        points: _abc.Iterable[Global___Point] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Zone: _TypeAlias = Zone  # noqa: Y015
+
+@_typing.final
+class Point(_message.Message):
+    """Shares of the picture's width and height, 0 to 1, from its upper left corner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    x: _builtins.float
+    y: _builtins.float
+    def __init__(
+        self,
+        *,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Gap(_message.Message):
@@ -423,3 +507,152 @@ class Pace(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pace: _TypeAlias = Pace  # noqa: Y015
+
+@_typing.final
+class SampleLedger(_message.Message):
+    """What became of the samples that were due, on the live stream only. Minutes are told again when they change; the
+    highest revision of a minute replaces the others, so telling one twice or late does no harm.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def minutes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerMinute]: ...
+    def __init__(
+        self,
+        *,
+        minutes: _abc.Iterable[Global___LedgerMinute] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["minutes", b"minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleLedger: _TypeAlias = SampleLedger  # noqa: Y015
+
+@_typing.final
+class LedgerMinute(_message.Message):
+    """One camera's minute. expected = sent + all gated + all dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    MINUTE_US_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    GATED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    minute_us: _builtins.int
+    """Its start by capture time, in microseconds since the Unix epoch."""
+    revision: _builtins.int
+    """Rises with every change."""
+    expected: _builtins.int
+    """The sampling rate times the time that the camera was enabled."""
+    sent: _builtins.int
+    """Frames that were taken over for delivery."""
+    @_builtins.property
+    def gated(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleCount]:
+        """Samples that the gate held back."""
+
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleCount]:
+        """Samples that were lost on the way, or never came."""
+
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was wrong with the picture in this minute: "black", "frozen", "covered"."""
+
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        minute_us: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        expected: _builtins.int = ...,
+        sent: _builtins.int = ...,
+        gated: _abc.Iterable[Global___SampleCount] | None = ...,
+        dropped: _abc.Iterable[Global___SampleCount] | None = ...,
+        alerts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "camera_id", b"camera_id", "dropped", b"dropped", "expected", b"expected", "gated", b"gated", "minute_us", b"minute_us", "revision", b"revision", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerMinute: _TypeAlias = LedgerMinute  # noqa: Y015
+
+@_typing.final
+class SampleCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """A word such as "no_activity" or "camera_down"; docs/OPERATIONS.md lists them."""
+    samples: _builtins.int
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleCount: _TypeAlias = SampleCount  # noqa: Y015
+
+@_typing.final
+class LedgerAck(_message.Message):
+    """These minutes are on the receiver's disk, in this revision or a higher one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def minutes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerMark]: ...
+    def __init__(
+        self,
+        *,
+        minutes: _abc.Iterable[Global___LedgerMark] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["minutes", b"minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerAck: _TypeAlias = LedgerAck  # noqa: Y015
+
+@_typing.final
+class LedgerMark(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    MINUTE_US_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    minute_us: _builtins.int
+    revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        minute_us: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "minute_us", b"minute_us", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerMark: _TypeAlias = LedgerMark  # noqa: Y015

@@ -1,0 +1,91 @@
+"""Named parts of a camera's picture, and the only code that turns them into the wire format and back."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from crow.cctv.v1 import ingest_pb2
+from crow_shared.errors import CrowError, Kind
+
+MAX_ZONES = 32
+MAX_POINTS = 64
+MAX_ZONE_NAME_CHARACTERS = 60
+
+Point = tuple[float, float]
+"""Shares of the picture's width and height, each 0 to 1, from its upper left corner."""
+
+Polygon = tuple[Point, ...]
+
+
+class ZoneKind(StrEnum):
+    """What a zone is for."""
+
+    AREA = "area"  # who is in it
+    LINE = "line"  # who crosses it
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A part of the picture with a name in people's words. Raises CrowError(INVALID) for what is no such part."""
+
+    name: str
+    kind: ZoneKind
+    points: Polygon
+
+    def __post_init__(self) -> None:
+        """Checks name and points."""
+        if not 1 <= len(self.name) <= MAX_ZONE_NAME_CHARACTERS or not self.name.isprintable():
+            raise _invalid(f"a zone's name has 1 to {MAX_ZONE_NAME_CHARACTERS} printable characters")
+        if self.kind is ZoneKind.LINE:
+            _check_points(self.points)
+            if len(self.points) != 2:
+                raise _invalid("a line has two points")
+        else:
+            checked_polygon(self.points)
+
+
+def checked_polygon(points: Iterable[Sequence[float]]) -> Polygon:
+    """The points as a polygon. Raises CrowError(INVALID) for fewer than three, too many, or one outside the picture."""
+    polygon = tuple((float(x), float(y)) for x, y in points)
+    _check_points(polygon)
+    if not 3 <= len(polygon) <= MAX_POINTS:
+        raise _invalid(f"an area has 3 to {MAX_POINTS} points")
+    return polygon
+
+
+def checked_zones(zones: Iterable[Zone]) -> tuple[Zone, ...]:
+    """The zones of one camera. Raises CrowError(INVALID) for too many, or two of one name."""
+    found = tuple(zones)
+    if len(found) > MAX_ZONES:
+        raise _invalid(f"a camera has at most {MAX_ZONES} zones")
+    if len({zone.name.casefold() for zone in found}) < len(found):
+        raise _invalid("two zones of a camera have the same name")
+    return found
+
+
+_KINDS = {ZoneKind.AREA: ingest_pb2.ZONE_KIND_AREA, ZoneKind.LINE: ingest_pb2.ZONE_KIND_LINE}
+_KIND_OF = {number: kind for kind, number in _KINDS.items()}
+
+
+def zone_to_wire(zone: Zone) -> ingest_pb2.Zone:
+    """The protobuf message of a zone."""
+    points = [ingest_pb2.Point(x=x, y=y) for x, y in zone.points]
+    return ingest_pb2.Zone(name=zone.name, kind=_KINDS[zone.kind], points=points)
+
+
+def zone_from_wire(message: ingest_pb2.Zone) -> Zone:
+    """The zone of a protobuf message. Raises CrowError(INVALID), and CrowError(UNSUPPORTED) for an unknown kind."""
+    kind = _KIND_OF.get(message.kind)
+    if kind is None:
+        raise CrowError(Kind.UNSUPPORTED, "zone_unsupported", f"a zone is of a kind ({message.kind}) not known here")
+    return Zone(message.name, kind, tuple((point.x, point.y) for point in message.points))
+
+
+def _check_points(points: Polygon) -> None:
+    if not all(math.isfinite(value) and 0 <= value <= 1 for point in points for value in point):
+        raise _invalid("a point lies outside the picture: both its numbers are shares, from 0 to 1")
+
+
+def _invalid(message: str) -> CrowError:
+    return CrowError(Kind.INVALID, "bad_zone", message)
