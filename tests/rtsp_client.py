@@ -25,6 +25,24 @@ class Packet:
     timestamp: int
     ends_picture: bool
     payload: bytes
+    ssrc: int = 0
+    csrcs: tuple[int, ...] = ()
+    extension: bytes = b""
+    padding: bytes = b""
+
+    @classmethod
+    def of(cls, data: bytes) -> "Packet":
+        """RFC 3550 section 5.1."""
+        flags, kind, sequence, timestamp, ssrc = _RTP.unpack_from(data)
+        assert flags & 0xC0 == 0x80
+        at = _RTP.size + 4 * (flags & 15)
+        csrcs = struct.unpack(f">{flags & 15}I", data[_RTP.size : at])
+        extension = b""
+        if flags & 0x10:
+            after = at + 4 + 4 * int.from_bytes(data[at + 2 : at + 4], "big")
+            extension, at = data[at:after], after
+        end = len(data) - (data[-1] if flags & 0x20 else 0)
+        return cls(sequence, timestamp, bool(kind & 0x80), data[at:end], ssrc, csrcs, extension, data[end:])
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,7 @@ class Client:
         self.writer = writer
         self.packets: list[Packet] = []
         self.reports: list[Report] = []
+        self.others: list[tuple[int, bytes]] = []  # (channel, packet) of neither video nor its reports
 
     async def ask(self, method: str, url: str = "", **headers: str) -> Answer:
         fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
@@ -59,9 +78,13 @@ class Client:
         """Plays on until so many more pictures are complete; their packets, less any of a picture begun before."""
         before = len(self.packets)
         while sum(packet.ends_picture for packet in self.packets[before:]) < pictures:
-            assert await self.reader.readexactly(1) == b"$"
-            await self._interleaved()
+            await self.receive_packet()
         return self.packets[before:]
+
+    async def receive_packet(self) -> None:
+        """Takes the next packet of whatever channel."""
+        assert await self.reader.readexactly(1) == b"$"
+        await self._interleaved()
 
     async def drain(self) -> None:
         """Takes what comes until the connection ends; raises what it ends with."""
@@ -81,8 +104,9 @@ class Client:
         channel, size = struct.unpack(">BH", await self.reader.readexactly(3))
         data = await self.reader.readexactly(size)
         if channel == 0:
-            _, kind, sequence, timestamp, _ = _RTP.unpack_from(data)
-            self.packets.append(Packet(sequence, timestamp, bool(kind & 0x80), data[_RTP.size :]))
+            self.packets.append(Packet.of(data))
+        elif channel > 1:
+            self.others.append((channel, data))
         else:
             _, kind, _, _, ntp, timestamp, packets, octets = struct.unpack(">BBHIQIII", data)
             assert kind == 200

@@ -20,17 +20,26 @@ _CRF = {"h264": "26", "hevc": "28"}
 
 
 def encode(
-    path: Path, pictures: Iterable[NDArray[np.uint8]], fps: float, codec: Codec = "h264", gop_s: float = 1.0
+    path: Path,
+    pictures: Iterable[NDArray[np.uint8]],
+    fps: float,
+    codec: Codec = "h264",
+    gop_s: float = 1.0,
+    *,
+    slices: int = 1,
+    bits_per_s: int | None = None,
 ) -> None:
     """Writes pictures (height x width x 3, uint8, BGR; all of the first one's size, which is even) to an MP4 file.
 
+    A picture is coded in so many slices; the rate of bits follows the pictures, or is held at `bits_per_s`.
     The file appears when it is complete; a failure leaves nothing behind. Raises ValueError when there are no pictures,
     CrowError(UNAVAILABLE) when the file cannot be written, and what `pictures` raises.
     """
     rate = Fraction(fps).limit_denominator(1001)
     partial = path.with_name(path.name + ".part")
     try:
-        _write(partial, pictures, rate, codec, max(1, round(fps * gop_s)))
+        gop = max(1, round(fps * gop_s))
+        _write(partial, pictures, rate, codec, gop, _options(codec, gop, slices, bits_per_s))
         partial.replace(path)
     except av.FFmpegError as error:
         raise CrowError(Kind.UNAVAILABLE, "clip_unwritable", f"cannot write {path}: {error.strerror}") from error
@@ -38,12 +47,19 @@ def encode(
         partial.unlink(missing_ok=True)
 
 
-def _write(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: Fraction, codec: Codec, gop: int) -> None:
+def _write(
+    path: Path,
+    pictures: Iterable[NDArray[np.uint8]],
+    rate: Fraction,
+    codec: Codec,
+    gop: int,
+    options: dict[str, str],
+) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         stream = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = _add_stream(container, codec, rate, gop, picture)
+                stream = _add_stream(container, codec, rate, gop, options, picture)
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
@@ -53,9 +69,14 @@ def _write(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: Fraction, co
 
 
 def _add_stream(
-    container: OutputContainer, codec: Codec, rate: Fraction, gop: int, first: NDArray[np.uint8]
+    container: OutputContainer,
+    codec: Codec,
+    rate: Fraction,
+    gop: int,
+    options: dict[str, str],
+    first: NDArray[np.uint8],
 ) -> VideoStream:
-    stream = container.add_stream(_ENCODERS[codec], rate=rate, options=_options(codec, gop))
+    stream = container.add_stream(_ENCODERS[codec], rate=rate, options=options)
     assert isinstance(stream, VideoStream)
     stream.height, stream.width = first.shape[:2]
     stream.pix_fmt = "yuv420p"
@@ -64,8 +85,15 @@ def _add_stream(
     return stream
 
 
-def _options(codec: Codec, gop: int) -> dict[str, str]:
-    common = {"preset": "ultrafast", "tune": "zerolatency", "crf": _CRF[codec]}
+def _options(codec: Codec, gop: int, slices: int, bits_per_s: int | None) -> dict[str, str]:
+    options = {"preset": "ultrafast", "tune": "zerolatency"}
+    if bits_per_s is None:
+        options["crf"] = _CRF[codec]
+    else:
+        options |= {"preset": "veryfast", "b": str(bits_per_s), "maxrate": str(bits_per_s), "bufsize": str(bits_per_s)}
     if codec == "h264":
-        return common | {"sc_threshold": "0"}
-    return common | {"x265-params": f"log-level=none:keyint={gop}:min-keyint={gop}:scenecut=0:pools=1:frame-threads=1"}
+        return options | {"sc_threshold": "0", "slices": str(slices), "refs": "1"}
+    fixed = f"log-level=none:keyint={gop}:min-keyint={gop}:scenecut=0:pools=1:frame-threads=1:slices={slices}"
+    if bits_per_s is not None:
+        fixed += f":bitrate={bits_per_s // 1000}:vbv-maxrate={bits_per_s // 1000}:vbv-bufsize={bits_per_s // 1000}"
+    return options | {"x265-params": fixed}

@@ -6,13 +6,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rtsp_client import Packet, connected
 
 from crow_sim.rtsp import Faults, RtspServer, SeenRequest
-from crow_sim.rtsp.media import MAX_PAYLOAD_BYTES, RTP_CLOCK_HZ, h264_payloads, h265_payloads, load_media
+from crow_sim.rtsp.media import RTP_CLOCK_HZ, load_media
+from crow_sim.rtsp.packing import MAX_PAYLOAD_BYTES, h264_payloads, h265_payloads
 
 FPS = 100  # of the clips in `streams`
 TICK = RTP_CLOCK_HZ // FPS
@@ -146,6 +148,65 @@ async def test_timestamps_jump_back_once(streams: dict[str, Path]) -> None:
     between = steps(timestamps_of_pictures(packets), 32)
     jumps = [(number, step) for number, step in enumerate(between) if step < 0]
     assert jumps == [(9, pytest.approx(TICK - 4 * RTP_CLOCK_HZ, abs=2))]
+
+
+async def test_timestamps_and_sequence_numbers_wrap_when_asked_to(streams: dict[str, Path]) -> None:
+    packets = await received(streams["h264"], Faults(wrap_after_s=0.2), 130)
+    timestamps, sequences = timestamps_of_pictures(packets), [packet.sequence for packet in packets]
+    assert timestamps[0] > timestamps[-1]
+    assert all(abs(step - TICK) <= 1 for step in steps(timestamps, 32))
+    assert (sequences[0], sequences[100]) == (65436, 0)
+    assert set(steps(sequences, 16)) == {1}
+
+
+async def test_a_restarted_encoder_begins_anew_under_another_source(streams: dict[str, Path]) -> None:
+    packets = await received(streams["h264"], Faults(restart_after_s=0.1), 40)
+    sources = [ssrc for ssrc, _ in itertools.groupby(packet.ssrc for packet in packets)]
+    assert len(sources) == 2
+    before, after = ([packet for packet in packets if packet.ssrc == ssrc] for ssrc in sources)
+    assert len(timestamps_of_pictures(before)) == 10
+    assert set(steps([packet.sequence for packet in after], 16)) == {1}
+
+
+async def test_a_frozen_camera_sends_its_last_key_frame_over_and_over(streams: dict[str, Path]) -> None:
+    units = load_media(streams["h264"]).units  # a key frame every 10 pictures
+    packets = await received(streams["h264"], Faults(freeze_after_s=0.15), 40)
+    pictures = [
+        tuple(packet.payload for packet in group) for _, group in itertools.groupby(packets, lambda p: p.timestamp)
+    ]
+    assert pictures[:15] == [unit.payloads for unit in units[:15]]
+    assert set(pictures[15:]) == {units[10].payloads}
+    assert all(abs(step - TICK) <= 1 for step in steps(timestamps_of_pictures(packets), 32))
+
+
+async def test_garbage_comes_once_between_two_packets(streams: dict[str, Path]) -> None:
+    async with (
+        RtspServer({"cam": streams["h264"]}, faults=Faults(garbage_after_s=0.05, seed=3)) as server,
+        connected(server) as client,
+    ):
+        await client.play()
+        await client.receive(4)
+        everything = b""
+        while len(everything) < 10_000:
+            everything += await client.reader.read(10_000)
+    assert everything.count(np.random.default_rng(3).bytes(1000)) == 1
+
+
+async def test_the_camera_s_clock_is_ahead_and_jumps_as_told(streams: dict[str, Path]) -> None:
+    faults = Faults(report_every_s=0.1, clock_ahead_s=30.0, clock_jump_after_s=0.25, clock_jump_by_s=-100.0)
+    async with RtspServer({"cam": streams["h264"]}, faults=faults) as server, connected(server) as client:
+        await client.play()
+        await client.receive(55)
+    ahead_s = [report.wall_clock_s - time.time() for report in client.reports]
+    assert [round(seconds / 10) for seconds in ahead_s] == [3, 3, 3, -7, -7, -7]
+
+
+async def test_a_camera_without_reports_sends_none(streams: dict[str, Path]) -> None:
+    served = RtspServer({"cam": streams["h264"]}, faults=Faults(reports=False))
+    async with served as server, connected(server) as client:
+        await client.play()
+        await client.receive(30)
+    assert client.reports == []
 
 
 async def test_after_the_switch_everybody_gets_the_other_file(streams: dict[str, Path]) -> None:

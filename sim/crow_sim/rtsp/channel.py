@@ -21,6 +21,10 @@ class Channel(Protocol):
         """Sends an RTCP packet."""
         ...
 
+    def send_garbage(self, garbage: bytes) -> None:
+        """Sends what is no packet."""
+        ...
+
     def close(self) -> None:
         """Gives back what the channel holds; the RTSP connection is not its own."""
         ...
@@ -45,6 +49,10 @@ class InterleavedChannel:
         """Sends an RTCP packet."""
         self._writer.write(_interleaved(self._rtcp_number, packet))
 
+    def send_garbage(self, garbage: bytes) -> None:
+        """Puts bytes between two packets."""
+        self._writer.write(garbage)
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -68,6 +76,10 @@ class UdpChannel:
     def send_control(self, packet: bytes) -> None:
         """Sends an RTCP packet."""
         _datagram(self._rtcp, packet)
+
+    def send_garbage(self, garbage: bytes) -> None:
+        """Sends a datagram that is no packet."""
+        _datagram(self._rtp, garbage)
 
     def close(self) -> None:
         """Closes both ports."""

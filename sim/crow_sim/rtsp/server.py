@@ -19,6 +19,7 @@ from crow_sim.rtsp.auth import Gatekeeper, Scheme
 from crow_sim.rtsp.connection import Connection
 from crow_sim.rtsp.faults import Faults
 from crow_sim.rtsp.media import Media, load_media
+from crow_sim.rtsp.packing import Packing
 from crow_sim.rtsp.player import Mount
 from crow_sim.rtsp.wire import Request, SeenRequest
 
@@ -28,7 +29,9 @@ _BACKLOG = 512
 class RtspServer:
     """Serves encoded files in a loop, each under its mount's name, to any number of clients.
 
-    Without `user` everybody is let in. `port` 0 takes any free one. Raises CrowError for a file that cannot be served.
+    Without `user` everybody is let in; a nonce is good for `nonce_requests` requests (digest alone), for all of them by
+    default. `port` 0 takes any free one. A client that asks for nothing in `session_s` seconds of playing is hung up.
+    Raises CrowError for a file that cannot be served.
     """
 
     def __init__(
@@ -38,13 +41,18 @@ class RtspServer:
         user: str | None = None,
         password: str = "",
         auth: Scheme | None = "digest",
+        nonce_requests: int | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        session_s: float = 60.0,
+        packing: Packing | None = None,
         faults: Faults | None = None,
     ) -> None:
+        self._packing = packing
+        self._session_s = session_s
         self._loaded: dict[Path, Media] = {}
         self._mounts = {name: Mount(name, self._media(path)) for name, path in mounts.items()}
-        self._gatekeeper = Gatekeeper(auth if user is not None else None, user or "", password)
+        self._gatekeeper = Gatekeeper(auth if user is not None else None, user or "", password, nonce_requests)
         self._host = host
         self.port = port
         self.requests: list[SeenRequest] = []
@@ -63,7 +71,7 @@ class RtspServer:
         """Replaces the faults of a mount, also for those who play it now."""
         served = self._mounts[mount]
         served.replacement = None if faults.switch_to is None else self._media(Path(faults.switch_to))
-        served.faults = faults
+        served.faults, served.spared = faults, 0
 
     def set_media(self, mount: str, path: Path) -> None:
         """Goes on with another file in mid-stream, as a camera that was reconfigured does."""
@@ -110,7 +118,7 @@ class RtspServer:
 
     def _media(self, path: Path) -> Media:
         if path not in self._loaded:
-            self._loaded[path] = load_media(path)
+            self._loaded[path] = load_media(path, self._packing)
         return self._loaded[path]
 
     def _seen(self, request: Request) -> None:
@@ -127,7 +135,7 @@ class RtspServer:
 
     async def _serve(self, sock: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=sock)
-        await Connection(reader, writer, self._mounts, self._gatekeeper, self._seen).run()
+        await Connection(reader, writer, self._mounts, self._gatekeeper, self._seen, self._session_s).run()
 
 
 class ThreadedRtspServer:

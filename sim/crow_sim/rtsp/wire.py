@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-TRACK = "track1"
+TRACK, AUDIO_TRACK = "track1", "track2"
 _INTERLEAVED = b"$"
 
 
@@ -20,7 +20,16 @@ class Request:
     @property
     def mount(self) -> str:
         """The path, without the track that SETUP adds to it."""
-        return unquote(urlsplit(self.url).path).strip("/").removesuffix(f"/{TRACK}")
+        return self._path.removesuffix(f"/{TRACK}").removesuffix(f"/{AUDIO_TRACK}")
+
+    @property
+    def track(self) -> str:
+        """What SETUP is for."""
+        return AUDIO_TRACK if self._path.endswith(f"/{AUDIO_TRACK}") else TRACK
+
+    @property
+    def _path(self) -> str:
+        return unquote(urlsplit(self.url).path).strip("/")
 
 
 @dataclass(frozen=True, slots=True)
