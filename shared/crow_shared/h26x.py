@@ -1,0 +1,333 @@
+"""What can be told of an H.264 or H.265 keyframe without decoding it.
+
+A keyframe travels as one access unit in Annex B form: NAL units, each behind a start code 00 00 01, the parameter sets
+in front, then the slices of one picture that needs no other picture. Syntax and semantics are those of ITU-T H.264 and
+H.265 (sections 7.3 and 7.4, annex B), read as far as the picture's size and the references from slice to picture
+parameter set (PPS) to sequence parameter set (SPS). Slice data is never looked at, so a keyframe that passes may still
+be damaged inside.
+
+All bytes come from outside. Nothing is allocated by a size that they state, every loop is bounded by `MAX_NAL_UNITS`,
+`MAX_PARAMETER_SET_BYTES` or a bound of the standards, and nothing but CrowError is raised for them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+
+from crow_shared.bits import Bits, BitsExhaustedError
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Encoding
+
+START_CODE = b"\0\0\0\1"  # its four-byte form, which is right in every place
+MAX_NAL_UNITS = 1000  # a 4K picture in slices of one network packet each has some hundreds
+MAX_PARAMETER_SET_BYTES = 2048  # real ones have 10 to 100, with every scaling list about 700
+
+_SHORT_START_CODE = b"\0\0\1"
+_SLICE_HEADER_BYTES = 32  # holds every field that is read here, emulation prevention included
+_CACHED_PARAMETER_SETS = 1024  # a camera uses two or three, until it is set up anew
+
+# Table 7-1 of each standard, and what its other sections call things.
+_HEADER_BYTES = {Encoding.H264: 1, Encoding.H265: 2}
+_H264_IDR, _H264_SPS, _H264_PPS = 5, 7, 8
+_H264_INTRA_SLICES = (2, 4, 7, 9)  # slice_type of I and SI
+_H264_HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
+_H264_MOST_ORDER_CYCLE = 255  # num_ref_frames_in_pic_order_cnt_cycle
+_H265_VPS, _H265_SPS, _H265_PPS = 32, 33, 34
+_H265_PROFILE_BITS, _H265_LEVEL_BITS = 88, 8
+_CHROMA_420, _CHROMA_444 = 1, 3
+
+PARAMETER_SETS = {
+    Encoding.H264: frozenset({_H264_SPS, _H264_PPS}),
+    Encoding.H265: frozenset({_H265_VPS, _H265_SPS, _H265_PPS}),
+}
+# IDR; and BLA_W_LP to CRA: all pictures from which decoding may begin.
+KEYFRAME_SLICES = {Encoding.H264: frozenset({_H264_IDR}), Encoding.H265: frozenset(range(16, 22))}
+OTHER_SLICES = {Encoding.H264: frozenset(range(1, 5)), Encoding.H265: frozenset({*range(16), *range(22, 32)})}
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceParameters:
+    """What a sequence parameter set says: its number, and the pictures' width and height in pixels after cropping.
+
+    `frame_num_bits` and `fields_allowed` are needed to read slice headers of H.264; 0 and False for H.265.
+    """
+
+    number: int
+    width: int
+    height: int
+    frame_num_bits: int = 0
+    fields_allowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _PictureParameters:
+    number: int
+    sequence_number: int
+
+
+def nal_type(encoding: Encoding, nal: bytes) -> int:
+    """The nal_unit_type of a NAL unit, without its start code and not empty."""
+    return nal[0] & 31 if encoding is Encoding.H264 else nal[0] >> 1 & 63
+
+
+def nal_units(access_unit: bytes) -> list[bytes]:
+    """The NAL units of an Annex B byte stream, without their start codes and the zeros between them.
+
+    Raises CrowError: INVALID "not_a_keyframe" for data that is no such stream, TOO_LARGE "picture_too_large" for more
+    than `MAX_NAL_UNITS` of them.
+    """
+    begins = list(islice(_begins(access_unit), MAX_NAL_UNITS + 1))
+    if len(begins) > MAX_NAL_UNITS:
+        raise CrowError(Kind.TOO_LARGE, "picture_too_large", f"a keyframe of more than {MAX_NAL_UNITS} NAL units")
+    if not begins or access_unit[: begins[0]].strip(b"\0") != b"\1":
+        raise _not_a_keyframe("it does not begin with a NAL unit")
+    ends = [begin - len(_SHORT_START_CODE) for begin in begins[1:]] + [len(access_unit)]
+    units = [access_unit[begin:end].rstrip(b"\0") for begin, end in zip(begins, ends, strict=True)]
+    if not all(units):
+        raise _not_a_keyframe("a NAL unit is empty")
+    return units
+
+
+def annex_b(units: Iterable[bytes]) -> bytes:
+    """The byte stream of NAL units, each without its start code."""
+    return b"".join(part for unit in units for part in (START_CODE, unit))
+
+
+def with_parameter_sets(encoding: Encoding, access_unit: bytes, parameter_sets: Iterable[bytes]) -> bytes:
+    """The access unit as it is if a parameter set is before its first slice, else with those of the stream in front.
+
+    Parameter sets are NAL units without start codes. Costs little: the slices are not looked at.
+    """
+    for begin in _begins(access_unit):
+        kind = nal_type(encoding, access_unit[begin : begin + 1] or b"\0")
+        if kind in PARAMETER_SETS[encoding]:
+            return access_unit
+        if kind in KEYFRAME_SLICES[encoding]:
+            break
+    return annex_b(parameter_sets) + access_unit
+
+
+def _begins(access_unit: bytes) -> Iterator[int]:
+    """Where the NAL units of an Annex B byte stream begin, behind their start codes."""
+    found = access_unit.find(_SHORT_START_CODE)
+    while found >= 0:
+        begin = found + len(_SHORT_START_CODE)
+        yield begin
+        found = access_unit.find(_SHORT_START_CODE, begin)
+
+
+@lru_cache(maxsize=_CACHED_PARAMETER_SETS)
+def sequence_parameters(encoding: Encoding, nal: bytes) -> SequenceParameters:
+    """What a sequence parameter set, a NAL unit without its start code, says.
+
+    Raises CrowError: INVALID "not_a_keyframe" for a damaged one, UNSUPPORTED "picture_unsupported" for other pictures
+    than those of 8 bits in 4:2:0.
+    """
+    bits = _header(encoding, nal)
+    try:
+        return _h264_sequence(bits) if encoding is Encoding.H264 else _h265_sequence(bits)
+    except BitsExhaustedError:
+        raise _not_a_keyframe("its sequence parameters are damaged") from None
+
+
+def inspect_keyframe(encoding: Encoding, access_unit: bytes) -> tuple[int, int]:
+    """The width and height in pixels of a keyframe that decodes alone.
+
+    Raises CrowError: INVALID "not_a_keyframe" for anything but one access unit of a keyframe with its parameter sets in
+    front, UNSUPPORTED "picture_unsupported" for pictures of more than 8 bits, of another chroma format than 4:2:0, of
+    fields or of layers, TOO_LARGE "picture_too_large" for more than `MAX_NAL_UNITS` NAL units.
+    """
+    sps_type, pps_type = (_H264_SPS, _H264_PPS) if encoding is Encoding.H264 else (_H265_SPS, _H265_PPS)
+    sequences: dict[int, SequenceParameters] = {}
+    pictures: dict[int, _PictureParameters] = {}
+    shown: SequenceParameters | None = None
+    for unit in nal_units(access_unit):
+        kind = _checked_type(encoding, unit)
+        if kind in KEYFRAME_SLICES[encoding]:
+            first, sequence = _slice(encoding, unit, pictures, sequences)
+            if first != (shown is None):
+                raise _not_a_keyframe("it holds two pictures" if first else "its first slice is missing")
+            if shown not in (None, sequence):
+                raise _not_a_keyframe("its slices are of different sequences")
+            shown = sequence
+        elif kind in OTHER_SLICES[encoding]:
+            raise _not_a_keyframe("it needs other pictures")
+        elif kind in PARAMETER_SETS[encoding] and shown is not None:
+            raise _not_a_keyframe("parameter sets follow its slices")
+        elif kind == sps_type:
+            sequence = sequence_parameters(encoding, unit)
+            sequences[sequence.number] = sequence
+        elif kind == pps_type:
+            picture = _picture_parameters(encoding, unit)
+            pictures[picture.number] = picture
+    if shown is None:
+        raise _not_a_keyframe("it has no slices")
+    return shown.width, shown.height
+
+
+def _checked_type(encoding: Encoding, nal: bytes) -> int:
+    if nal[0] & 0x80:
+        raise _not_a_keyframe("a NAL unit has a wrong header")
+    if encoding is Encoding.H265:
+        if len(nal) < _HEADER_BYTES[encoding] or nal[1] & 7 == 0:
+            raise _not_a_keyframe("a NAL unit has a wrong header")
+        if nal[0] & 1 or nal[1] & 0xF8:
+            raise _unsupported("layers beside the base layer")
+    return nal_type(encoding, nal)
+
+
+def _header(encoding: Encoding, nal: bytes) -> Bits:
+    if len(nal) > MAX_PARAMETER_SET_BYTES:
+        raise _not_a_keyframe("a parameter set is too long")
+    return Bits(nal[_HEADER_BYTES[encoding] :])
+
+
+@lru_cache(maxsize=_CACHED_PARAMETER_SETS)
+def _picture_parameters(encoding: Encoding, nal: bytes) -> _PictureParameters:
+    """The fields from pic_parameter_set_id on, in both standards."""
+    bits = _header(encoding, nal)
+    try:
+        return _PictureParameters(number=bits.unsigned(), sequence_number=bits.unsigned())
+    except BitsExhaustedError:
+        raise _not_a_keyframe("its picture parameters are damaged") from None
+
+
+def _h264_sequence(bits: Bits) -> SequenceParameters:
+    """seq_parameter_set_data of H.264, section 7.3.2.1.1."""
+    profile = bits.take(8)
+    bits.take(16)  # constraint flags, level
+    number = bits.unsigned()
+    chroma_format, deepest_bits = _CHROMA_420, 8
+    if profile in _H264_HIGH_PROFILES:
+        chroma_format = bits.unsigned()
+        if chroma_format == _CHROMA_444:
+            bits.flag()  # separate_colour_plane_flag
+        deepest_bits = 8 + max(bits.unsigned(), bits.unsigned())
+        bits.flag()  # qpprime_y_zero_transform_bypass_flag
+        if bits.flag():
+            for index in range(12 if chroma_format == _CHROMA_444 else 8):
+                if bits.flag():
+                    _skip_h264_scaling_list(bits, 16 if index < 6 else 64)
+    _check_samples(chroma_format, deepest_bits)
+    frame_num_bits = bits.unsigned() + 4
+    _skip_h264_picture_order(bits)
+    bits.unsigned()  # max_num_ref_frames
+    bits.flag()  # gaps_in_frame_num_value_allowed_flag
+    width_in_blocks, height_in_map_units = bits.unsigned() + 1, bits.unsigned() + 1
+    frames_only = bits.flag()
+    if not frames_only:
+        bits.flag()  # mb_adaptive_frame_field_flag
+    bits.flag()  # direct_8x8_inference_flag
+    rows_per_unit = 1 if frames_only else 2  # of macroblocks in a map unit, and of crop units in the chroma plane
+    width, height = _cropped(bits, width_in_blocks * 16, height_in_map_units * 16 * rows_per_unit, 2 * rows_per_unit)
+    return SequenceParameters(number, width, height, frame_num_bits, fields_allowed=not frames_only)
+
+
+def _skip_h264_scaling_list(bits: Bits, size: int) -> None:
+    """scaling_list, section 7.3.2.1.1.1."""
+    last = following = 8
+    for _ in range(size):
+        if following != 0:
+            following = (last + bits.signed()) % 256
+        last = following or last
+
+
+def _skip_h264_picture_order(bits: Bits) -> None:
+    order_type = bits.unsigned()
+    if order_type == 0:
+        bits.unsigned()  # log2_max_pic_order_cnt_lsb_minus4
+    elif order_type == 1:
+        bits.flag()  # delta_pic_order_always_zero_flag
+        bits.signed()  # offset_for_non_ref_pic
+        bits.signed()  # offset_for_top_to_bottom_field
+        cycle = bits.unsigned()
+        if cycle > _H264_MOST_ORDER_CYCLE:
+            raise BitsExhaustedError
+        for _ in range(cycle):
+            bits.signed()
+
+
+def _h265_sequence(bits: Bits) -> SequenceParameters:
+    """seq_parameter_set_rbsp of H.265, section 7.3.2.2.1."""
+    bits.take(4)  # sps_video_parameter_set_id
+    sub_layers = bits.take(3)  # beside the whole
+    bits.flag()  # sps_temporal_id_nesting_flag
+    _skip_h265_profile(bits, sub_layers)
+    number = bits.unsigned()
+    chroma_format = bits.unsigned()
+    if chroma_format == _CHROMA_444:
+        bits.flag()  # separate_colour_plane_flag
+    width, height = _cropped(bits, bits.unsigned(), bits.unsigned(), 2)
+    _check_samples(chroma_format, 8 + max(bits.unsigned(), bits.unsigned()))
+    return SequenceParameters(number, width, height)
+
+
+def _skip_h265_profile(bits: Bits, sub_layers: int) -> None:
+    """profile_tier_level, section 7.3.3."""
+    bits.take(_H265_PROFILE_BITS + _H265_LEVEL_BITS)
+    present = [(bits.flag(), bits.flag()) for _ in range(sub_layers)]
+    if sub_layers:
+        bits.take(2 * (8 - sub_layers))
+    for profile, level in present:
+        bits.take(_H265_PROFILE_BITS * profile + _H265_LEVEL_BITS * level)
+
+
+def _cropped(bits: Bits, width: int, height: int, rows_per_crop_unit: int) -> tuple[int, int]:
+    """Reads the cropping of a 4:2:0 picture, which both standards state alike, and takes it off."""
+    if bits.flag():
+        width -= 2 * (bits.unsigned() + bits.unsigned())
+        height -= rows_per_crop_unit * (bits.unsigned() + bits.unsigned())
+    if width <= 0 or height <= 0:
+        raise _not_a_keyframe("its size is nothing")
+    return width, height
+
+
+def _check_samples(chroma_format: int, deepest_bits: int) -> None:
+    if chroma_format != _CHROMA_420:
+        raise _unsupported("another chroma format than 4:2:0")
+    if deepest_bits != 8:
+        raise _unsupported(f"{deepest_bits} bits a sample")
+
+
+def _slice(
+    encoding: Encoding,
+    nal: bytes,
+    pictures: dict[int, _PictureParameters],
+    sequences: dict[int, SequenceParameters],
+) -> tuple[bool, SequenceParameters]:
+    """Whether a keyframe's slice is its picture's first, and the sequence that it is of."""
+    bits = Bits(nal[_HEADER_BYTES[encoding] : _SLICE_HEADER_BYTES])
+    try:
+        if encoding is Encoding.H265:  # slice_segment_header, section 7.3.6.1
+            first = bits.flag()
+            bits.flag()  # no_output_of_prior_pics_flag
+            return first, _sequence_of(bits.unsigned(), pictures, sequences)
+        first = bits.unsigned() == 0  # slice_header, section 7.3.3
+        if bits.unsigned() not in _H264_INTRA_SLICES:
+            raise _not_a_keyframe("it needs other pictures")
+        sequence = _sequence_of(bits.unsigned(), pictures, sequences)
+        bits.take(sequence.frame_num_bits)
+        if sequence.fields_allowed and bits.flag():
+            raise _unsupported("separate fields")
+    except BitsExhaustedError:
+        raise _not_a_keyframe("a slice is damaged") from None
+    return first, sequence
+
+
+def _sequence_of(
+    picture_number: int, pictures: dict[int, _PictureParameters], sequences: dict[int, SequenceParameters]
+) -> SequenceParameters:
+    picture = pictures.get(picture_number)
+    sequence = sequences.get(picture.sequence_number) if picture else None
+    if sequence is None:
+        raise _not_a_keyframe("its parameter sets are missing")
+    return sequence
+
+
+def _not_a_keyframe(why: str) -> CrowError:
+    return CrowError(Kind.INVALID, "not_a_keyframe", f"not a keyframe that decodes alone: {why}")
+
+
+def _unsupported(what: str) -> CrowError:
+    return CrowError(Kind.UNSUPPORTED, "picture_unsupported", f"a keyframe of {what} is not supported")
