@@ -50,7 +50,8 @@ OTHER_SLICES = {Encoding.H264: frozenset(range(1, 5)), Encoding.H265: frozenset(
 class SequenceParameters:
     """What a sequence parameter set says: its number, and the pictures' width and height in pixels after cropping.
 
-    `frame_num_bits` and `fields_allowed` are needed to read slice headers of H.264; 0 and False for H.265.
+    `frame_num_bits` and `fields_allowed` are needed to read slice headers of H.264, `video_number` is the video
+    parameter set (VPS) that one of H.265 refers to.
     """
 
     number: int
@@ -58,6 +59,7 @@ class SequenceParameters:
     height: int
     frame_num_bits: int = 0
     fields_allowed: bool = False
+    video_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,15 @@ def annex_b(units: Iterable[bytes]) -> bytes:
 
 
 def with_parameter_sets(encoding: Encoding, access_unit: bytes, parameter_sets: Iterable[bytes]) -> bytes:
-    """The access unit as it is if a parameter set is before its first slice, else with those of the stream in front.
+    """The access unit as it is if all its parameter sets are before its first slice, else with the stream's in front.
 
-    Parameter sets are NAL units without start codes. Costs little: the slices are not looked at.
+    `parameter_sets` are NAL units without start codes. Costs little: the slices are not looked at.
     """
+    missing = set(PARAMETER_SETS[encoding])
     for begin in _begins(access_unit):
         kind = nal_type(encoding, access_unit[begin : begin + 1] or b"\0")
-        if kind in PARAMETER_SETS[encoding]:
+        missing.discard(kind)
+        if not missing:
             return access_unit
         if kind in KEYFRAME_SLICES[encoding]:
             break
@@ -138,14 +142,12 @@ def inspect_keyframe(encoding: Encoding, access_unit: bytes) -> tuple[int, int]:
     front, UNSUPPORTED "picture_unsupported" for pictures of more than 8 bits, of another chroma format than 4:2:0, of
     fields or of layers, TOO_LARGE "picture_too_large" for more than `MAX_NAL_UNITS` NAL units.
     """
-    sps_type, pps_type = (_H264_SPS, _H264_PPS) if encoding is Encoding.H264 else (_H265_SPS, _H265_PPS)
-    sequences: dict[int, SequenceParameters] = {}
-    pictures: dict[int, _PictureParameters] = {}
+    parameters = _ParameterSets(encoding)
     shown: SequenceParameters | None = None
     for unit in nal_units(access_unit):
         kind = _checked_type(encoding, unit)
         if kind in KEYFRAME_SLICES[encoding]:
-            first, sequence = _slice(encoding, unit, pictures, sequences)
+            first, sequence = _slice(encoding, unit, parameters)
             if first != (shown is None):
                 raise _not_a_keyframe("it holds two pictures" if first else "its first slice is missing")
             if shown not in (None, sequence):
@@ -153,17 +155,41 @@ def inspect_keyframe(encoding: Encoding, access_unit: bytes) -> tuple[int, int]:
             shown = sequence
         elif kind in OTHER_SLICES[encoding]:
             raise _not_a_keyframe("it needs other pictures")
-        elif kind in PARAMETER_SETS[encoding] and shown is not None:
-            raise _not_a_keyframe("parameter sets follow its slices")
-        elif kind == sps_type:
-            sequence = sequence_parameters(encoding, unit)
-            sequences[sequence.number] = sequence
-        elif kind == pps_type:
-            picture = _picture_parameters(encoding, unit)
-            pictures[picture.number] = picture
+        elif kind in PARAMETER_SETS[encoding]:
+            if shown is not None:
+                raise _not_a_keyframe("parameter sets follow its slices")
+            parameters.add(kind, unit)
     if shown is None:
         raise _not_a_keyframe("it has no slices")
     return shown.width, shown.height
+
+
+class _ParameterSets:
+    """Those of one access unit; a later one takes the place of an earlier one of its number, as in a decoder."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._videos: set[int] = set()
+        self._sequences: dict[int, SequenceParameters] = {}
+        self._pictures: dict[int, _PictureParameters] = {}
+
+    def add(self, kind: int, nal: bytes) -> None:
+        if kind in (_H264_SPS, _H265_SPS):
+            sequence = sequence_parameters(self._encoding, nal)
+            self._sequences[sequence.number] = sequence
+        elif kind in (_H264_PPS, _H265_PPS):
+            picture = _picture_parameters(self._encoding, nal)
+            self._pictures[picture.number] = picture
+        else:
+            self._videos.add(_video_number(nal))
+
+    def of_picture(self, number: int) -> SequenceParameters:
+        """The sequence parameters that a slice refers to by its picture parameters' number."""
+        picture = self._pictures.get(number)
+        sequence = self._sequences.get(picture.sequence_number) if picture else None
+        if sequence is None or (self._encoding is Encoding.H265 and sequence.video_number not in self._videos):
+            raise _not_a_keyframe("its parameter sets are missing")
+        return sequence
 
 
 def _checked_type(encoding: Encoding, nal: bytes) -> int:
@@ -191,6 +217,14 @@ def _picture_parameters(encoding: Encoding, nal: bytes) -> _PictureParameters:
         return _PictureParameters(number=bits.unsigned(), sequence_number=bits.unsigned())
     except BitsExhaustedError:
         raise _not_a_keyframe("its picture parameters are damaged") from None
+
+
+def _video_number(nal: bytes) -> int:
+    """vps_video_parameter_set_id, in the first four bits."""
+    payload = nal[_HEADER_BYTES[Encoding.H265] :]
+    if not payload:
+        raise _not_a_keyframe("its video parameters are damaged")
+    return payload[0] >> 4
 
 
 def _h264_sequence(bits: Bits) -> SequenceParameters:
@@ -250,7 +284,7 @@ def _skip_h264_picture_order(bits: Bits) -> None:
 
 def _h265_sequence(bits: Bits) -> SequenceParameters:
     """seq_parameter_set_rbsp of H.265, section 7.3.2.2.1."""
-    bits.take(4)  # sps_video_parameter_set_id
+    video_number = bits.take(4)
     sub_layers = bits.take(3)  # beside the whole
     bits.flag()  # sps_temporal_id_nesting_flag
     _skip_h265_profile(bits, sub_layers)
@@ -260,7 +294,7 @@ def _h265_sequence(bits: Bits) -> SequenceParameters:
         bits.flag()  # separate_colour_plane_flag
     width, height = _cropped(bits, bits.unsigned(), bits.unsigned(), 2)
     _check_samples(chroma_format, 8 + max(bits.unsigned(), bits.unsigned()))
-    return SequenceParameters(number, width, height)
+    return SequenceParameters(number, width, height, video_number=video_number)
 
 
 def _skip_h265_profile(bits: Bits, sub_layers: int) -> None:
@@ -290,39 +324,24 @@ def _check_samples(chroma_format: int, deepest_bits: int) -> None:
         raise _unsupported(f"{deepest_bits} bits a sample")
 
 
-def _slice(
-    encoding: Encoding,
-    nal: bytes,
-    pictures: dict[int, _PictureParameters],
-    sequences: dict[int, SequenceParameters],
-) -> tuple[bool, SequenceParameters]:
+def _slice(encoding: Encoding, nal: bytes, parameters: _ParameterSets) -> tuple[bool, SequenceParameters]:
     """Whether a keyframe's slice is its picture's first, and the sequence that it is of."""
     bits = Bits(nal[_HEADER_BYTES[encoding] : _SLICE_HEADER_BYTES])
     try:
         if encoding is Encoding.H265:  # slice_segment_header, section 7.3.6.1
             first = bits.flag()
             bits.flag()  # no_output_of_prior_pics_flag
-            return first, _sequence_of(bits.unsigned(), pictures, sequences)
+            return first, parameters.of_picture(bits.unsigned())
         first = bits.unsigned() == 0  # slice_header, section 7.3.3
         if bits.unsigned() not in _H264_INTRA_SLICES:
             raise _not_a_keyframe("it needs other pictures")
-        sequence = _sequence_of(bits.unsigned(), pictures, sequences)
+        sequence = parameters.of_picture(bits.unsigned())
         bits.take(sequence.frame_num_bits)
         if sequence.fields_allowed and bits.flag():
             raise _unsupported("separate fields")
     except BitsExhaustedError:
         raise _not_a_keyframe("a slice is damaged") from None
     return first, sequence
-
-
-def _sequence_of(
-    picture_number: int, pictures: dict[int, _PictureParameters], sequences: dict[int, SequenceParameters]
-) -> SequenceParameters:
-    picture = pictures.get(picture_number)
-    sequence = sequences.get(picture.sequence_number) if picture else None
-    if sequence is None:
-        raise _not_a_keyframe("its parameter sets are missing")
-    return sequence
 
 
 def _not_a_keyframe(why: str) -> CrowError:
