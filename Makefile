@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-line bench-whole chaos powercut test setup lint proto samples clean
+.PHONY: help demo bench-edge bench-line bench-whole chaos powercut test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: setup ## style, types, import contracts, protos
 
 bench-line: setup ## from spool to durable acknowledgement, beside a raw socket and HTTP; BENCH_ROUNDS=3, BENCH_STATE_DIR=disk
 > $(RUN) python bench/line/bench_line.py
+
+bench-edge: setup ## CPU per camera beside ffmpeg, OpenCV and Frigate's way (needs ffmpeg); BENCH_SECONDS=10, BENCH_ROUNDS=3, BENCH_ONLY=name
+> PYTHONPATH=bench/line $(RUN) python bench/edge/bench_edge.py
 
 bench-whole: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
