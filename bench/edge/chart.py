@@ -58,7 +58,8 @@ def _row(found: dict[str, Any], subject: dict[str, Any], y: int) -> list[str]:
     kind = "floor" if subject["is_floor"] else "ours" if subject["name"].startswith("crow") else "rival"
     width = _length(cost)
     every = f", every {subject['interval_s']:g} s" if subject["interval_s"] else ""
-    figure = f"{report.figure(cost)} ({report.times_less(found, subject):.3g} x less)"
+    less = "" if subject["name"] == report.BASELINE else f" ({report.figure(report.times_less(found, subject))} x less)"
+    figure = f"{report.figure(cost)}{less}"
     return [
         f'<text x="{_LABELS - 8}" y="{y + 11}" text-anchor="end">{escape(subject["name"] + every)}</text>',
         f'<rect x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{_COLOURS[kind]}"/>',

@@ -23,7 +23,7 @@ def table(found: dict[str, Any]) -> str:
             f"{subject['interval_s']:g} s" if subject["interval_s"] else "",
             figure(median(costs)),
             f"{figure(min(costs))} to {figure(max(costs))}",
-            f"{times_less(found, subject):.1f} x",
+            f"{figure(times_less(found, subject))} x",
             f"{3600 / median(costs):,.0f}",
             f"{median(_values(subject, 'pss_mb_per_camera')):.1f}",
             *pictures,
@@ -43,6 +43,6 @@ def _values(subject: dict[str, Any], key: str) -> list[float]:
     return [one[key] for one in subject["rounds"]]
 
 
-def figure(cpu_s: float) -> str:
-    """CPU seconds with the digits that mean something."""
-    return f"{cpu_s:.0f}" if cpu_s >= 100 else f"{cpu_s:.1f}"
+def figure(value: float) -> str:
+    """A measured value with the digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
