@@ -47,11 +47,10 @@ class CameraFigures:
 
     camera: str
     expected: int
-    sampled: int
-    missed: int
     gated: int
     dropped: int
     sent: int
+    delivered: int
     stored: int
     analysed: int
     failed: int
@@ -165,8 +164,9 @@ def live_lines(receiver: ReceiverService, daemon: DaemonService) -> list[str]:
     for camera in status["cameras"]:
         counts, there = camera["counters"], stored.get(camera["camera_id"], {"stored": 0, "analysed": 0, "waiting": 0})
         lines.append(
-            f"  {camera['camera_id']:<6} {camera['state']:<10} sampled {counts['sampled']:>4}  "
-            f"gated {sum(counts['gated'].values()):>4}  sent {there['stored']:>4}  "
+            f"  {camera['camera_id']:<6} {camera['state']:<10} expected {counts['expected']:>4}  "
+            f"gated {sum(counts['gated'].values()):>4}  dropped {sum(counts['dropped'].values()):>4}  "
+            f"sent {counts['sent']:>4}  stored {there['stored']:>4}  "
             f"analysed {there['analysed']:>4}  waiting {there['waiting'] + camera['spool']['waiting']:>3}"
         )
     depths = "  ".join(f"{queue['queue']} {queue['ready']}" for queue in counted["queues"])
@@ -204,11 +204,10 @@ def camera_figures(
         CameraFigures(
             camera=(name := camera["camera_id"]),
             expected=camera["counters"]["expected"],
-            sampled=camera["counters"]["sampled"],
-            missed=sum(camera["counters"]["missed"].values()),
             gated=sum(camera["counters"]["gated"].values()),
             dropped=sum(camera["counters"]["dropped"].values()),
-            sent=camera["spool"]["acknowledged"],
+            sent=camera["counters"]["sent"],
+            delivered=camera["spool"]["acknowledged"],
             stored=there.get(name, {}).get("stored", 0),
             analysed=there.get(name, {}).get("analysed", 0),
             failed=there.get(name, {}).get("failed", 0),
@@ -229,13 +228,13 @@ def unaccounted(report: dict[str, Any], captured: dict[str, Any], counted: dict[
     for figures in report["cameras"]:
         name, spool = figures["camera"], spools[figures["camera"]]
         sums = {
-            "expected = sampled + missed": (figures["expected"], figures["sampled"] + figures["missed"]),
-            "sampled = gated + dropped + spooled": (
-                figures["sampled"],
-                figures["gated"] + figures["dropped"] + spool["spooled"],
+            "expected = sent + gated + dropped": (
+                figures["expected"],
+                figures["sent"] + figures["gated"] + figures["dropped"],
             ),
+            "sent = spooled": (figures["sent"], spool["spooled"]),
             "spooled = acknowledged + waiting": (spool["spooled"], spool["acknowledged"] + spool["waiting"]),
-            "acknowledged = stored + missing": (figures["sent"], figures["stored"] + missing.get(name, 0)),
+            "acknowledged = stored + missing": (figures["delivered"], figures["stored"] + missing.get(name, 0)),
             "stored = analysed + failed + waiting": (
                 figures["stored"],
                 figures["analysed"] + figures["failed"] + figures["waiting"],

@@ -12,10 +12,12 @@ import numpy as np
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.pyav_source import source_of
 from crow_daemon.capture.runner import CameraRunner
+from crow_daemon.capture.state import CameraMonitor
+from crow_daemon.ledger.book import Book
 from crow_daemon.registry.camera import Camera, RtspAddress, Transport
 from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
-from crow_shared.clock import SystemClock
+from crow_shared.clock import Moment, SystemClock
 from crow_shared.frame import Frame
 
 USER = "shop"
@@ -92,8 +94,9 @@ class RunningCamera:
 
     def __init__(self, camera: Camera, sink: CollectingSink, login: Credentials | None = LOGIN) -> None:
         clock = SystemClock()
+        monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
         self.runner = CameraRunner(
-            camera, lambda: source_of(camera, login, clock), sink, clock, reconnect_s=(0.05, 0.2)
+            camera, lambda: source_of(camera, login, clock), sink, monitor, clock, reconnect_s=(0.05, 0.2)
         )
 
     def __enter__(self) -> CameraRunner:
@@ -108,6 +111,5 @@ class RunningCamera:
 def assert_balanced(runner: CameraRunner, sink: CollectingSink) -> None:
     """The ledger's invariants, checked against what really arrived; the runner is stopped."""
     counters = runner.snapshot().counters
-    assert counters.expected == counters.sampled + sum(counters.missed.values())
-    assert counters.sampled == counters.offered + sum(counters.gated.values()) + sum(counters.dropped.values())
-    assert counters.offered == len(sink.frames)
+    assert counters.expected == counters.sent + sum(counters.gated.values()) + sum(counters.dropped.values())
+    assert counters.sent == len(sink.frames)

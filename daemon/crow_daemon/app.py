@@ -1,7 +1,8 @@
 """The composition root: builds the daemon, runs it, stops it in order.
 
-Cameras → (capture threads) → SpoolThread → Uplink → receiver. On a stop the cameras end first, then what they brought
-is spooled, then the uplink gets a moment to send it on; what it cannot send waits in the spool.
+Cameras → (capture threads) → SpoolThread → Uplink → receiver; the SampleLedger hears of every sample on its way. On a
+stop the cameras end first, then what they brought is spooled, then the uplink gets a moment to send it on; what it
+cannot send waits in the spool.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import structlog
 
 from crow_daemon import status
 from crow_daemon.capture.supervisor import CaptureSupervisor
+from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.registry.registry import Registry
 from crow_daemon.settings import DaemonSettings
 from crow_daemon.spool.spool import Spool
@@ -41,9 +43,12 @@ class Daemon:
         self._tasks = Tasks(self._stop)
         registry_path = settings.state_path / "cameras.db"
         self._registry = Registry(registry_path)
-        self._spool = SpoolThread(lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock))
+        self._ledger = SampleLedger(settings.state_path / "ledger.db", self._clock)
+        self._spool = SpoolThread(
+            lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock), self._ledger.book.spooled
+        )
         # Its registry connection is its own, since it works in another thread.
-        self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._clock)
+        self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._ledger.book, self._clock)
         self._uplink = Uplink(
             settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace, self._clock
         )
@@ -57,6 +62,9 @@ class Daemon:
         """
         stop_on_signals(self._stop)
         await self._spool.start()
+        wanted = [camera for camera in self._registry.cameras() if camera.wanted]
+        await self._spool.call(lambda spool: self._ledger.begin(spool, wanted))
+        self._tasks.start("ledger", self._write_ledger())
         writer = self._tasks.start("spool writer", self._spool.write_offered())
         uplink = self._tasks.start("uplink", self._uplink.run())
         reporter = self._tasks.start("status", self._report())
@@ -84,6 +92,7 @@ class Daemon:
         await self._write_status()
         await self._tasks.cancel()
         await self._spool.close()
+        await asyncio.to_thread(self._ledger.close)
         log.info("daemon stopped")
 
     async def _all_sent(self) -> None:
@@ -114,6 +123,11 @@ class Daemon:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._stop.wait()
+
+    async def _write_ledger(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await asyncio.to_thread(self._ledger.flush)
 
     async def _write_status(self) -> None:
         try:

@@ -72,8 +72,8 @@ def test_every_sample_of_two_cameras_is_described_and_told_of_once(
             told[body["cameraId"]] += len(body.get("frameAnalyses", ()))
     for camera, there in zip(status["cameras"], sorted(counted["cameras"], key=lambda c: c["name"]), strict=True):
         counts, spool = camera["counters"], camera["spool"]
-        assert counts["expected"] == counts["sampled"] + sum(counts["missed"].values())
-        assert counts["sampled"] == counts["offered"] == spool["spooled"] == spool["acknowledged"]
+        assert counts["expected"] == counts["sent"] + sum(counts["dropped"].values())
+        assert counts["sent"] == spool["spooled"] == spool["acknowledged"]
         assert there["stored"] == there["analysed"] == told[there["name"]] == spool["spooled"]
         assert there["sessions"] == 1
     assert receiver.json("audit")["ok"]
@@ -139,7 +139,7 @@ def test_a_bad_camera_costs_the_others_no_frame(
     until(lambda: state(daemon, "missing") in ("refused", "unreachable"))
     (till,) = [c for c in daemon.json("status")["cameras"] if c["camera_id"] == "till"]
     assert till["reconnects"] == 0
-    assert not till["counters"]["dropped"]
+    assert till["counters"]["dropped"].keys() <= {"connecting"}
     assert daemon.stop() == 0
 
 

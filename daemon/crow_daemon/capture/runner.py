@@ -34,6 +34,7 @@ class CameraRunner:
         camera: Camera,
         open_source: Callable[[], Source],
         sink: FrameSink,
+        monitor: CameraMonitor,
         clock: Clock,
         *,
         reconnect_s: tuple[float, float] = RECONNECT_S,
@@ -45,7 +46,7 @@ class CameraRunner:
         self._clock = clock
         self._reconnect = Backoff(*reconnect_s)
         self._auth_retry = Backoff(*auth_retry_s)
-        self._monitor = CameraMonitor(camera, clock)
+        self._monitor = monitor
         self._failures = _FailureLog(clock, log.bind(camera=camera.id))
         self._stop = threading.Event()
         self._pipeline = SamplePipeline(camera, sink, self._monitor, self._failures.note, self._stop)

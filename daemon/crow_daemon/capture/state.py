@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from crow_daemon.capture.ledger import Counts, Ledger, Missed, Outcome, Pace
+from crow_daemon.capture.ledger import Missed, Outcome
 from crow_daemon.capture.source import StreamInfo
-from crow_daemon.registry.camera import Camera, Recording
-from crow_shared.clock import Clock
+from crow_daemon.ledger.account import CameraAccount
+from crow_daemon.ledger.tally import Counts
+from crow_shared.clock import Clock, Moment
 from crow_shared.errors import CrowError, Kind
 
 
@@ -20,6 +21,7 @@ class CameraState(StrEnum):
     STALLED = "stalled"  # connected, but no more pictures came; being reconnected
     AUTH_FAILED = "auth_failed"  # tried again rarely, so that no account gets locked
     UNREACHABLE = "unreachable"
+    CRASHED = "crashed"  # the process that reads it died; being started again
     UNSUPPORTED = "unsupported"  # it sends what we cannot decode
     REFUSED = "refused"  # it answers, but not with this stream
     FINISHED = "finished"  # a recording was read to its end
@@ -42,19 +44,23 @@ _MISSED_IN_STATE = {
     CameraState.STALLED: Missed.STALLED,
 }
 
-STREAM_STALLED = "stream_stalled"  # the CrowError code of a stream that went silent
+# CrowError codes that mean a state of their own.
+STREAM_STALLED = "stream_stalled"  # the stream went silent
+WORKER_CRASHED = "worker_crashed"  # the capture worker died, or was killed since it hung
 
 
 def state_of(error: CrowError) -> CameraState:
     """The state that a failure puts a camera into."""
     if error.code == STREAM_STALLED:
         return CameraState.STALLED
+    if error.code == WORKER_CRASHED:
+        return CameraState.CRASHED
     return _STATE_OF_KIND.get(error.kind, CameraState.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
 class CameraSnapshot:
-    """A camera at one moment; counters are since its capture was started (daemon start, or a change of the camera).
+    """A camera at one moment; `counters` are since the daemon began to follow it, the others since its last change.
 
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
     `clock_jumps` how often the stream's time parted from ours. `asked_interval_ms` is the sample interval that the
@@ -81,18 +87,17 @@ class CameraSnapshot:
 
 
 class CameraMonitor:
-    """A `Monitor` that others read snapshots of. Thread-safe."""
+    """A `Monitor` that others read snapshots of. Thread-safe.
 
-    def __init__(self, camera: Camera, clock: Clock) -> None:
+    What happened elsewhere, in a worker, is told with the moment at which it did; without one, it happens now.
+    """
+
+    def __init__(self, camera_id: str, account: CameraAccount, clock: Clock) -> None:
         """A camera that is being connected to for the first time."""
-        self._camera_id = camera.id
+        self._camera_id = camera_id
+        self._account = account
         self._clock = clock
         self._lock = threading.Lock()
-        self._ledger = Ledger()
-        # A recording is read faster or slower than it was taken, so its pace is told by its own ticks alone.
-        live = not isinstance(camera.source, Recording)
-        self._pace = Pace(camera.sample_interval_ms / 1000, clock.monotonic_s()) if live else None
-        self._because = Missed.CONNECTING
         self._state = CameraState.CONNECTING
         self._since_us = clock.now_us()
         self._error: CrowError | None = None
@@ -103,79 +108,77 @@ class CameraMonitor:
         self.asked_interval_ms = 0
         self._alert: str | None = None
         self._stream: StreamInfo | None = None
+        account.no_stream(Missed.CONNECTING, self._now(None))
 
-    def connecting(self) -> None:
+    def connecting(self, at: Moment | None = None) -> None:
         """A connection is being tried; samples still miss for the reason that ended the last one."""
         with self._lock:
-            self._enter(CameraState.CONNECTING)
+            self._enter(CameraState.CONNECTING, self._now(at))
 
-    def live(self, stream: StreamInfo) -> None:
+    def live(self, stream: StreamInfo, at: Moment | None = None) -> None:
         """The first whole picture of a connection has come."""
         with self._lock:
-            self._settle()
-            self._because = Missed.NO_PICTURE
+            self._account.live(self._now(at))
             self._stream = stream
             self._error = None
             self._connections += 1
-            self._enter(CameraState.LIVE)
+            self._enter(CameraState.LIVE, self._now(at))
 
-    def failed(self, error: CrowError) -> None:
-        """A connection could not be made or was lost."""
+    def failed(self, error: CrowError, at: Moment | None = None) -> None:
+        """A connection could not be made or was lost, or the worker crashed."""
         with self._lock:
-            state = state_of(error)
-            self._because = _MISSED_IN_STATE[state]
-            self._settle()
+            state, now = state_of(error), self._now(at)
+            if state is CameraState.CRASHED:
+                self._account.worker_crashed(now)
+            else:
+                self._account.no_stream(_MISSED_IN_STATE[state], now)
             self._error = error
-            self._enter(state)
+            self._enter(state, now)
 
-    def damaged(self) -> None:
+    def damaged(self, at: Moment | None = None) -> None:
         """A picture came that could not be decoded whole."""
         with self._lock:
             self._damaged += 1
-            if self._because is not Missed.DECODE_ERROR:
-                self._settle()
-                self._because = Missed.DECODE_ERROR
+            self._account.damaged(self._now(at))
 
-    def sampled(self, capture_us: int, skipped_ticks: int) -> None:
+    def sampled(self, capture_us: int, skipped_ticks: int, at: Moment | None = None) -> None:
         """A sample was taken; its outcome follows."""
         with self._lock:
-            missing = skipped_ticks if self._pace is None else self._pace.sample(self._clock.monotonic_s())
-            self._ledger.missed(missing, self._because)
-            self._because = Missed.NO_PICTURE
+            self._account.sampled(capture_us, skipped_ticks, self._now(at))
             self._last_sample_us = capture_us
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
         """What became of the sample of that time."""
-        with self._lock:
-            self._ledger.outcome(outcome)
+        self._account.outcome(capture_us, outcome)
 
-    def alert(self, word: str | None) -> None:
+    def alert(self, word: str | None, at: Moment | None = None) -> None:
         """Something is wrong with what the camera shows; None: not any more."""
         with self._lock:
             self._alert = word
+            self._account.alert(word, self._now(at))
 
     def clock_jumped(self, times: int) -> None:
         """The stream's time parted from ours."""
         with self._lock:
             self._clock_jumps += times
 
-    def finished(self, remaining_ticks: int) -> None:
+    def finished(self, remaining_ticks: int, at: Moment | None = None) -> None:
         """A recording ended, so many ticks before it should have."""
         with self._lock:
-            self._ledger.missed(remaining_ticks, self._because)
-            self._enter(CameraState.FINISHED)
+            self._account.finished(remaining_ticks)
+            self._enter(CameraState.FINISHED, self._now(at))
 
-    def stopped(self) -> None:
-        """The capture was stopped; what is due later is not expected."""
+    def stopped(self, at: Moment | None = None) -> None:
+        """The capture was stopped; what is due later is not its concern."""
         with self._lock:
-            if self._state is not CameraState.FINISHED:
-                self._settle_unless_live()
-                self._enter(CameraState.STOPPED)
+            if self._state not in (CameraState.FINISHED, CameraState.STOPPED):
+                self._account.stopped(self._now(at))
+                self._enter(CameraState.STOPPED, self._now(at))
 
     def snapshot(self) -> CameraSnapshot:
         """The camera now."""
         with self._lock:
-            self._settle_unless_live()
+            self._account.look(self._now(None))
             return CameraSnapshot(
                 camera_id=self._camera_id,
                 state=self._state,
@@ -189,19 +192,13 @@ class CameraMonitor:
                 asked_interval_ms=self.asked_interval_ms,
                 alert=self._alert,
                 stream=self._stream,
-                counters=self._ledger.counts(),
+                counters=self._account.counts(),
             )
 
-    def _settle_unless_live(self) -> None:
-        """While a stream runs, the next sample may just be on its way: it settles what is missing before it."""
-        if self._state not in (CameraState.LIVE, CameraState.FINISHED, CameraState.STOPPED):
-            self._settle()
+    def _now(self, at: Moment | None) -> Moment:
+        return at or Moment.now(self._clock)
 
-    def _settle(self) -> None:
-        if self._pace is not None:
-            self._ledger.missed(self._pace.overdue(self._clock.monotonic_s()), self._because)
-
-    def _enter(self, state: CameraState) -> None:
+    def _enter(self, state: CameraState, at: Moment) -> None:
         if state is not self._state:
             self._state = state
-            self._since_us = self._clock.now_us()
+            self._since_us = at.wall_us

@@ -6,6 +6,7 @@ Invariants
 2. A camera has one capture at a time: a changed one is started anew only when its old thread has ended.
 3. A runner samples at the pace that was asked of its camera last, from its start on.
 4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart.
+5. Exactly the enabled, unfinished cameras are expected to give samples, from `reconcile` on.
 
 `reconcile` and `stop` belong to one thread; `states` and `follow_pace` may be called from any.
 """
@@ -18,11 +19,12 @@ import structlog
 from crow_daemon.capture.pyav_source import source_of
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import FrameSink, Source
-from crow_daemon.capture.state import CameraSnapshot, CameraState
+from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState
+from crow_daemon.ledger.book import Book
 from crow_daemon.registry.camera import Camera
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Credentials
-from crow_shared.clock import Clock
+from crow_shared.clock import Clock, Moment
 
 log = structlog.get_logger()
 
@@ -32,10 +34,13 @@ SourceOf = Callable[[Camera, Credentials | None, Clock], Source]
 class CaptureSupervisor:
     """All cameras of one daemon."""
 
-    def __init__(self, registry: Registry, sink: FrameSink, clock: Clock, source_of: SourceOf = source_of) -> None:
-        """Nothing runs before `start`; `sink` is called from the cameras' threads."""
+    def __init__(
+        self, registry: Registry, sink: FrameSink, book: Book, clock: Clock, source_of: SourceOf = source_of
+    ) -> None:
+        """Nothing runs before `start`; `sink` is called from the cameras' threads, `book` learns of every sample."""
         self._registry = registry
         self._sink = sink
+        self._book = book
         self._clock = clock
         self._source_of = source_of
         self._lock = threading.Lock()  # guards the four fields below
@@ -59,6 +64,7 @@ class CaptureSupervisor:
         if version == self._version and not self._leaving:
             return
         cameras = {camera.id: camera for camera in self._registry.cameras()}
+        self._book.follow([camera for camera in cameras.values() if camera.wanted], Moment.now(self._clock))
         for camera_id, runner in list(self._runners.items()):
             camera = cameras.get(camera_id)
             if camera is None or not camera.wanted or camera.revision != runner.camera.revision:
@@ -103,8 +109,10 @@ class CaptureSupervisor:
 
     def _launch(self, camera: Camera) -> None:
         credentials = self._registry.credentials(camera.id)
+        account = self._book.account(camera, Moment.now(self._clock))
+        monitor = CameraMonitor(camera.id, account, self._clock)
         runner = CameraRunner(
-            camera, lambda: self._source_of(camera, credentials, self._clock), self._sink, self._clock
+            camera, lambda: self._source_of(camera, credentials, self._clock), self._sink, monitor, self._clock
         )
         with self._lock:
             runner.follow_pace(self._paces.get(camera.id, 0))

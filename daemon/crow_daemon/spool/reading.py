@@ -52,7 +52,7 @@ class Oldest:
 
 
 class Reading:
-    """The frames of a log that wait. All methods raise OSError when the disk does not read."""
+    """The frames of a log, most of all those that wait. All methods raise OSError when the disk does not read."""
 
     def __init__(self, segment_log: SegmentLog, accounts: Accounts, quarantine: Quarantine) -> None:
         self._log = segment_log
@@ -85,6 +85,20 @@ class Reading:
             return Oldest(entry.header.frame.capture_time_us, entry.header.spooled_us)
         self._oldest.pop(epoch, None)
         return None
+
+    def last_captures_us(self, camera_id: str, frames: int) -> list[int]:
+        """The capture times of the last frames of a camera, whether they wait or not, oldest first."""
+        found: list[int] = []
+        for segment in reversed(list(self._log.segments.values())):
+            if len(found) >= frames:
+                break
+            headers = [entry.header.frame for entry in self._log.reader(segment).entries]
+            found += [
+                header.capture_time_us
+                for header in reversed(headers)
+                if header.camera_id == camera_id and segment.holds(camera_id, header.seq)
+            ]
+        return found[:frames][::-1]
 
     def frame(self, segment: Segment, entry: Entry) -> Frame | Hole:
         """The frame with its picture, or the hole that takes its place when it is damaged."""

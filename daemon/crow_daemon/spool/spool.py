@@ -198,6 +198,16 @@ class Spool:
         """Per camera, how many numbers were given out and how many acknowledged, since the spool was made, by id."""
         return self._accounts.totals()
 
+    def last_captures_us(self, camera_id: str, frames: int) -> list[int]:
+        """The capture times of the last frames of a camera that got a number, oldest first.
+
+        Fewer than asked for where their segments are gone. Raises CrowError(UNAVAILABLE) when the disk does not read.
+        """
+        try:
+            return self._reading.last_captures_us(camera_id, frames)
+        except OSError as error:
+            raise self._refused(error) from error
+
     def waiting(self, epoch: str | None = None) -> dict[str, int]:
         """How many frames of each camera wait, in an epoch or in all; cameras without any are left out."""
         counts = Counter[str]()

@@ -10,7 +10,7 @@ Invariants
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -37,8 +37,12 @@ Result = TypeVar("Result")
 class SpoolThread:
     """Runs work on the spool in a thread of its own, for an event loop."""
 
-    def __init__(self, open_spool: Callable[[], Spool]) -> None:
+    def __init__(
+        self, open_spool: Callable[[], Spool], spooled: Callable[[Sequence[Frame]], None] | None = None
+    ) -> None:
+        """`spooled` is told of frames that have got their numbers, on this thread, before anything else is done."""
         self._open = open_spool
+        self._spooled = spooled
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._spool: Spool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,7 +127,7 @@ class SpoolThread:
 
     async def _store(self, group: list[Frame]) -> None:
         try:
-            await self.call(lambda spool: spool.append(group))
+            await self.call(lambda spool: self._append(spool, group))
         except CrowError as error:
             if self._refused is None or self._refused.message != error.message:
                 log.error("spool does not take frames", error=error.message, waiting=self.waiting)
@@ -137,6 +141,11 @@ class SpoolThread:
             for _ in group:
                 self._waiting_bytes -= len(self._waiting.popleft().payload)
         self.wake_uplink.set()
+
+    def _append(self, spool: Spool, group: Sequence[Frame]) -> None:
+        numbered = spool.append(group)
+        if self._spooled is not None:
+            self._spooled(numbered)
 
     def _group(self) -> list[Frame]:
         group: list[Frame] = []

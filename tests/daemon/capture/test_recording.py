@@ -38,7 +38,7 @@ def test_where_keyframes_alone_are_decoded_no_sample_but_the_last_is_lost(
         eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
     counters = runner.snapshot().counters
     # The recording ends a quarter of a tick after the last tick began: too early for that tick's keyframe.
-    assert (counters.expected, counters.sampled, counters.missed) == (9, 8, {Missed.NO_PICTURE: 1})
+    assert (counters.expected, counters.sent, counters.dropped) == (9, 8, {Missed.NO_PICTURE: 1})
     assert_balanced(runner, sink)
 
 
@@ -80,7 +80,7 @@ def test_a_recording_cut_short_ends_there_and_the_rest_is_missed(tmp_path: Path,
     counters = runner.snapshot().counters
     assert 5 <= len(sink.frames) <= 30
     assert counters.expected == 34
-    assert sum(counters.missed.values()) == 34 - len(sink.frames)
+    assert sum(counters.dropped.values()) == 34 - len(sink.frames)
     assert_balanced(runner, sink)
 
 
@@ -89,7 +89,7 @@ def test_a_recording_with_fewer_pictures_than_samples_due_says_so(tmp_path: Path
     with RunningCamera(recording(path, interval_ms=500), sink, None) as runner:
         eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
     counters = runner.snapshot().counters
-    assert (counters.expected, counters.sampled, counters.missed) == (17, 8, {Missed.NO_PICTURE: 9})
+    assert (counters.expected, counters.sent, counters.dropped) == (17, 8, {Missed.NO_PICTURE: 9})
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,6 @@ def test_a_file_name_that_looks_like_a_url_is_a_file_name(tmp_path: Path, sink: 
 def test_real_footage_is_read_to_its_end(clips: Path, sink: CollectingSink) -> None:
     with RunningCamera(recording(clips / "vtest.avi", interval_ms=1000), sink, None) as runner:
         eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
-    assert runner.snapshot().counters.missed == {}
+    assert runner.snapshot().counters.dropped == {}
     assert len(sink.frames) > 60
     assert_balanced(runner, sink)

@@ -78,7 +78,7 @@ def test_a_wrong_password_is_auth_failed_and_is_not_tried_again_soon(
         eventually(lambda: runner.snapshot().state is CameraState.AUTH_FAILED, "auth_failed")
         time.sleep(0.5)  # ten times the wait after other failures
         assert len([seen for seen in server.requests if seen.with_credentials]) == 1
-        eventually(lambda: runner.snapshot().counters.missed.get(Missed.AUTH_FAILED, 0) > 0, "its samples are missed")
+        eventually(lambda: runner.snapshot().counters.dropped.get(Missed.AUTH_FAILED, 0) > 0, "its samples are missed")
     assert_balanced(runner, sink)
 
 
@@ -89,7 +89,7 @@ def test_a_camera_that_is_down_is_unreachable_and_found_when_it_comes(
         camera = rtsp_camera(server.url("h264"))
         port = server.port
     with RunningCamera(camera, sink) as runner:
-        eventually(lambda: runner.snapshot().counters.missed.get(Missed.CAMERA_DOWN, 0) > 1, "missed samples")
+        eventually(lambda: runner.snapshot().counters.dropped.get(Missed.CAMERA_DOWN, 0) > 1, "missed samples")
         assert runner.snapshot().state in (CameraState.UNREACHABLE, CameraState.CONNECTING)
         assert runner.snapshot().last_error_code == "unreachable"
         with ThreadedRtspServer(RtspServer(streams, user=USER, password=CANARY, port=port)):
@@ -120,7 +120,7 @@ def test_a_stream_that_stalls_is_noticed_counted_and_read_again(
         eventually(lambda: runner.snapshot().reconnects == 1, "live again")
         seen = len(sink.frames)
         sink.wait_for(seen + 3)
-        missed = runner.snapshot().counters.missed
+        missed = runner.snapshot().counters.dropped
     assert missed[Missed.STALLED] >= 6  # 1.5 seconds at five a second, one of them pending
     assert_balanced(runner, sink)
 

@@ -9,6 +9,7 @@ from camera_rig import CANARY, USER, CollectingSink, eventually, rtsp_camera
 
 from crow_daemon.capture.state import CameraState
 from crow_daemon.capture.supervisor import CaptureSupervisor
+from crow_daemon.ledger.book import Book
 from crow_daemon.registry.camera import Camera, Recording
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Secret
@@ -25,7 +26,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def supervisor(registry: Registry, sink: CollectingSink) -> Iterator[CaptureSupervisor]:
-    supervisor = CaptureSupervisor(registry, sink, SystemClock())
+    supervisor = CaptureSupervisor(registry, sink, Book(), SystemClock())
     yield supervisor
     supervisor.stop(10)
 
@@ -60,7 +61,7 @@ def test_a_change_of_one_camera_leaves_the_others_alone(
     eventually(lambda: reconciled(supervisor, "till", CameraState.LIVE), "live again")
     (door,) = [one for one in supervisor.states() if one.camera_id == "door"]
     assert (door.since_us, door.reconnects) == (door_before.since_us, 0)
-    assert door.counters.offered >= door_before.counters.offered
+    assert door.counters.sent >= door_before.counters.sent
     assert server.players("hevc") == 1
 
 
@@ -95,7 +96,7 @@ def test_a_camera_without_hope_costs_the_others_nothing(
     supervisor.start()
     sink.wait_for(10)
     (till,) = [one for one in supervisor.states() if one.camera_id == "till"]
-    assert sum(missed for reason, missed in till.counters.missed.items() if reason != "connecting") == 0
+    assert sum(missed for reason, missed in till.counters.dropped.items() if reason != "connecting") == 0
 
 
 def test_a_recording_is_read_once_even_across_restarts_until_it_is_enabled_anew(
@@ -107,8 +108,8 @@ def test_a_recording_is_read_once_even_across_restarts_until_it_is_enabled_anew(
     eventually(lambda: not supervisor.reconcile() and registry.get("monday").finished, "marked")
     supervisor.reconcile()
     (monday,) = supervisor.states()
-    assert monday.counters.offered == len(sink.frames) == 14
-    again = CaptureSupervisor(registry, sink, SystemClock())
+    assert monday.counters.sent == len(sink.frames) == 14
+    again = CaptureSupervisor(registry, sink, Book(), SystemClock())
     again.start()
     assert state(again, "monday") is CameraState.FINISHED
     again.stop(5)
@@ -128,4 +129,4 @@ def test_after_stop_no_thread_runs_and_the_last_counts_can_be_read(
     supervisor.stop(10)
     (till,) = supervisor.states()
     assert till.state is CameraState.STOPPED
-    assert till.counters.offered == len(sink.frames)
+    assert till.counters.sent == len(sink.frames)

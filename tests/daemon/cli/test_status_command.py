@@ -10,6 +10,9 @@ from click.testing import CliRunner, Result
 
 from crow_daemon import status
 from crow_daemon.cli.main import main
+from crow_daemon.ledger.book import Taken
+from crow_daemon.ledger.database import LedgerDatabase
+from crow_daemon.ledger.tally import Minutes
 from crow_shared.clock import SystemClock
 
 
@@ -19,13 +22,8 @@ def _status(**changed: Any) -> dict[str, Any]:
         "state": "live",
         "last_error": None,
         "asked_interval_ms": 0,
-        "counters": {
-            "expected": 20,
-            "sampled": 13,
-            "missed": {"camera_down": 4, "connecting": 3},
-            "gated": {"no_activity": 2},
-            "dropped": {"spool_trouble": 1},
-        },
+        "alert": None,
+        "counters": {"expected": 13, "sent": 10, "gated": {"no_activity": 2}, "dropped": {"spool_full": 1}},
         "spool": {"spooled": 10, "acknowledged": 8, "waiting": 0, "lost": {"spool_full": 1, "corrupt": 1}},
     }
     whole = {
@@ -41,6 +39,18 @@ def _status(**changed: Any) -> dict[str, Any]:
     return whole | changed
 
 
+def write_ledger(state_dir: Path) -> None:
+    now_us = SystemClock().now_us()
+    minutes = Minutes()
+    lately = minutes.at("till", now_us)
+    lately.sent, lately.gated["no_activity"], lately.dropped["camera_down"] = 10, 20, 10
+    lately.alerts.add("black")
+    minutes.at("till", now_us - 5 * 3_600_000_000).dropped["daemon_down"] = 40
+    database = LedgerDatabase(state_dir / "ledger.db")
+    database.write(Taken(minutes, {}), now_us)
+    database.close()
+
+
 @pytest.fixture
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CROW_DAEMON_STATE_DIR", str(tmp_path))
@@ -51,12 +61,39 @@ def _run(*words: str) -> Result:
     return CliRunner().invoke(main, ["status", *words])
 
 
-def test_what_became_of_every_sample_is_in_the_line_of_its_camera(state_dir: Path) -> None:
+def test_what_became_of_every_sample_of_the_last_hour_and_day_is_told_with_its_camera(state_dir: Path) -> None:
     status.write(state_dir, _status())
+    write_ledger(state_dir)
     result = _run()
     assert result.exit_code == 0
-    counted = "expected 20, sampled 13, missed 7, gated 2, dropped 1; spool: acknowledged 8, waiting 0, lost 2"
-    assert result.stdout.splitlines()[-1].endswith(counted)
+    assert result.stdout.splitlines()[-3:] == [
+        "  till                 live         spool: acknowledged 8, waiting 0, lost 2",
+        "    last hour  75.0 % seen: expected 40, sent 10, gated 20 (no_activity 20), dropped 10 (camera_down 10)",
+        "    last day   37.5 % seen: expected 80, sent 10, gated 20 (no_activity 20), "
+        "dropped 50 (daemon_down 40, camera_down 10)",
+    ]
+    (camera,) = json.loads(_run("--json").stdout)["cameras"]
+    assert camera["hour"] == {
+        "expected": 40,
+        "sent": 10,
+        "gated": {"no_activity": 20},
+        "dropped": {"camera_down": 10},
+        "seen_percent": 75.0,
+        "alerts": ["black"],
+    }
+
+
+def test_where_no_ledger_was_written_nothing_was_due_and_none_is_made(state_dir: Path) -> None:
+    status.write(state_dir, _status())
+    assert _run().stdout.splitlines()[-1] == "    last day   no sample was due"
+    assert not (state_dir / "ledger.db").exists()
+
+
+def test_something_wrong_with_the_picture_is_told(state_dir: Path) -> None:
+    whole = _status()
+    whole["cameras"][0]["alert"] = "covered"
+    status.write(state_dir, whole)
+    assert "lost 2; ALERT: covered" in _run().stdout
 
 
 def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_asks_for(state_dir: Path) -> None:
@@ -64,7 +101,7 @@ def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_
     whole["uplink"]["window_frames"] = 0
     whole["cameras"][0]["asked_interval_ms"] = 2500
     status.write(state_dir, whole)
-    uplink, _, camera = _run().stdout.splitlines()[-3:]
+    uplink, _, camera, _, _ = _run().stdout.splitlines()[-5:]
     assert uplink == "uplink to here:1: connected (the receiver takes no frames for now)"
     assert camera.endswith("; the receiver asks for one sample in 2.5 s")
 

@@ -1,0 +1,1 @@
+"""What became of every sample that was due, by camera and minute."""

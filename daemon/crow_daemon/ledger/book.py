@@ -1,0 +1,112 @@
+"""Where every sample of all cameras went, until it is written down.
+
+Invariants
+1. expected == sent + gated + dropped, for each minute and over all of them: expected is never counted by itself.
+2. A frame is booked as sent when the spool has given it its number, in one step with the count of these numbers: what
+   is taken from here at any time agrees with the spool as it was then.
+3. Memory is bounded: minutes that cannot be written down for long go, the oldest first. They are not known then.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from crow_daemon.ledger.account import CameraAccount, Standing
+from crow_daemon.ledger.tally import Minutes
+from crow_daemon.registry.camera import Camera
+from crow_shared.clock import Moment
+from crow_shared.frame import Frame
+
+log = structlog.get_logger()
+
+MAX_UNWRITTEN_MINUTES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was counted since the last taking, and how far each camera was accounted for then, by id."""
+
+    minutes: Minutes
+    standings: Mapping[str, Standing]
+
+
+class Book:
+    """The accounts of one daemon. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._lock = threading.RLock()  # guards the accounts' state, too
+        self._minutes = Minutes()
+        self._accounts: dict[str, CameraAccount] = {}
+        self._spooled: dict[str, int] = {}
+
+    def follow(self, cameras: Iterable[Camera], at: Moment) -> None:
+        """These cameras, and no others, are expected to give samples from now on."""
+        with self._lock:
+            wanted = {camera.id: camera for camera in cameras}
+            for camera_id in self._accounts.keys() - wanted.keys():
+                self._accounts.pop(camera_id).end(at)
+            for camera in wanted.values():
+                self.account(camera, at).change(camera, at)
+
+    def account(self, camera: Camera, at: Moment) -> CameraAccount:
+        """The account of a camera; one that is not followed yet is from now on."""
+        with self._lock:
+            if camera.id not in self._accounts:
+                self._accounts[camera.id] = CameraAccount(self._minutes, self._lock, camera, at)
+            return self._accounts[camera.id]
+
+    def spooled(self, frames: Sequence[Frame]) -> None:
+        """The spool has given these frames their numbers."""
+        with self._lock:
+            for frame in frames:
+                self.credit(frame.camera_id, [frame.capture_us])
+                if account := self._accounts.get(frame.camera_id):
+                    account.spooled(frame.capture_us)
+
+    def credit(self, camera_id: str, captures_us: Iterable[int]) -> None:
+        """Frames of these capture times have numbers of the spool."""
+        with self._lock:
+            for capture_us in captures_us:
+                self._minutes.sent(camera_id, capture_us)
+                self._spooled[camera_id] = self._spooled.get(camera_id, 0) + 1
+
+    def begin(self, spooled: Mapping[str, int], missed: Minutes) -> None:
+        """Goes on from what was booked before: numbers of the spool by camera, and what is missed since."""
+        with self._lock:
+            self._spooled.update(spooled)
+            self._minutes.add(missed)
+
+    def slept(self, seconds: float, at: Moment) -> None:
+        """The machine slept for so long until just now, while the monotonic clock stood still."""
+        with self._lock:
+            for account in self._accounts.values():
+                account.slept(seconds, at)
+
+    def close(self) -> None:
+        """The daemon ends, after its cameras and its spool: what is still in hand is lost."""
+        with self._lock:
+            for account in self._accounts.values():
+                account.close()
+
+    def take(self, at: Moment) -> Taken:
+        """What was counted since the last taking. It is the caller's now: `put_back` when it cannot be written down."""
+        with self._lock:
+            for account in self._accounts.values():
+                account.look(at)
+            taken = Minutes()
+            taken.tallies, self._minutes.tallies = self._minutes.tallies, {}
+            standings = {camera_id: Standing(numbers, 0, None) for camera_id, numbers in self._spooled.items()}
+            for camera_id, account in self._accounts.items():
+                standings[camera_id] = account.standing(self._spooled.get(camera_id, 0), at)
+            return Taken(taken, standings)
+
+    def put_back(self, taken: Taken) -> None:
+        """What could not be written down is kept for the next taking."""
+        with self._lock:
+            self._minutes.add(taken.minutes)
+            forgotten = self._minutes.forget_oldest(MAX_UNWRITTEN_MINUTES)
+        if forgotten:
+            log.error("the disk takes no sample ledger: the oldest minutes of it are not known", minutes=forgotten)

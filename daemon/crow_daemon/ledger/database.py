@@ -1,0 +1,156 @@
+"""ledger.db: what became of samples, durable.
+
+Invariants
+1. Minutes and standings that were taken together are written together.
+2. A revision is the time of its writing, and higher than every one before, whatever the clock does.
+3. A minute is kept for `KEEP_US` after it changed last, and for `KEEP_UNTOLD_US` while the receiver does not have it.
+"""
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from crow_daemon.ledger.account import Standing
+from crow_daemon.ledger.book import Taken
+from crow_daemon.ledger.migrations import migrations
+from crow_daemon.ledger.tally import Tally
+from crow_shared.database import open_database, transaction, translated_errors
+
+log = structlog.get_logger()
+
+DAY_US = 24 * 3_600_000_000
+KEEP_US = 7 * DAY_US
+KEEP_UNTOLD_US = 31 * DAY_US
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenMinute:
+    """One camera's minute as it is written down."""
+
+    camera_id: str
+    minute_us: int
+    revision: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """The receiver has this minute, in this revision or a higher one."""
+
+    camera_id: str
+    minute_us: int
+    revision: int
+
+
+class LedgerDatabase:
+    """Thread-safe. Everything raises CrowError(UNAVAILABLE) when the disk refuses, CrowError(CORRUPT) on damage."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, made if missing."""
+        self._db = open_database(path, migrations)
+        self._path = path
+        self._lock = threading.Lock()
+
+    def standings(self) -> dict[str, Standing] | None:
+        """How far each camera was accounted for when that was written last; None when it never was."""
+        with self._lock, translated_errors(str(self._path)):
+            if self._db.execute("select 1 from written").fetchone() is None:
+                return None
+            rows = self._db.execute("select camera_id, spooled, interval_us, due_us from camera")
+            return {camera_id: Standing(*rest) for camera_id, *rest in rows}
+
+    def write(self, taken: Taken, now_us: int) -> None:
+        """Adds what was taken to what is there."""
+        with self._lock, translated_errors(str(self._path)), transaction(self._db) as db:
+            before = db.execute("select revision from written").fetchone()
+            revision = now_us if before is None else max(now_us, before[0] + 1)
+            db.execute("delete from written")
+            db.execute("insert into written values (?)", (revision,))
+            for (camera_id, minute_us), tally in taken.minutes.tallies.items():
+                _add(db, camera_id, minute_us, tally, revision)
+            db.executemany(
+                """insert into camera (camera_id, spooled, interval_us, due_us) values (?, ?, ?, ?)
+                   on conflict do update set spooled = excluded.spooled, interval_us = excluded.interval_us,
+                       due_us = excluded.due_us where (spooled, interval_us, due_us)
+                           is not (excluded.spooled, excluded.interval_us, excluded.due_us)""",
+                [
+                    (camera_id, standing.spooled, standing.interval_us, standing.due_us)
+                    for camera_id, standing in taken.standings.items()
+                ],
+            )
+
+    def untold(self, limit: int) -> list[WrittenMinute]:
+        """Minutes that the receiver does not have as they are now, those that changed first."""
+        with self._lock, translated_errors(str(self._path)):
+            rows = self._db.execute(
+                """select camera_id, minute_us, revision, sent, gated, dropped, alerts from minute
+                   where told_revision < revision order by revision limit ?""",
+                (limit,),
+            ).fetchall()
+        return [
+            WrittenMinute(camera_id, minute_us, revision, _tally(*counts))
+            for camera_id, minute_us, revision, *counts in rows
+        ]
+
+    def told(self, marks: Iterable[LedgerMark]) -> None:
+        """The receiver has these."""
+        with self._lock, translated_errors(str(self._path)), transaction(self._db) as db:
+            db.executemany(
+                """update minute set told_revision = max(told_revision, ?1) where minute_us = ?2 and camera_id = ?3""",
+                [(mark.revision, mark.minute_us, mark.camera_id) for mark in marks],
+            )
+
+    def sums(self, from_us: int) -> Mapping[str, Tally]:
+        """What became of the samples of each camera from the minute of `from_us` on."""
+        with self._lock, translated_errors(str(self._path)):
+            rows = self._db.execute(
+                "select camera_id, sent, gated, dropped, alerts from minute where minute_us >= ?", (from_us,)
+            ).fetchall()
+        found: dict[str, Tally] = {}
+        for camera_id, *counts in rows:
+            found.setdefault(camera_id, Tally()).add(_tally(*counts))
+        return found
+
+    def let_go_old(self, now_us: int) -> None:
+        """Forgets what is kept no longer."""
+        with self._lock, translated_errors(str(self._path)), transaction(self._db) as db:
+            db.execute("delete from minute where told_revision >= revision and revision < ?", (now_us - KEEP_US,))
+            untold = db.execute("delete from minute where revision < ?", (now_us - KEEP_UNTOLD_US,))
+        if untold.rowcount:
+            log.warning("sample ledger that the receiver never took is let go", minutes=untold.rowcount)
+
+    def close(self) -> None:
+        """Gives the file back."""
+        with self._lock:
+            self._db.close()
+
+
+def _add(db: sqlite3.Connection, camera_id: str, minute_us: int, tally: Tally, revision: int) -> None:
+    row = db.execute(
+        "select sent, gated, dropped, alerts from minute where minute_us = ? and camera_id = ?", (minute_us, camera_id)
+    ).fetchone()
+    if row is not None:
+        tally = _sum(_tally(*row), tally)
+    counts = (tally.sent, json.dumps(tally.gated), json.dumps(tally.dropped), json.dumps(sorted(tally.alerts)))
+    db.execute(
+        """insert into minute (minute_us, camera_id, revision, told_revision, sent, gated, dropped, alerts)
+           values (?, ?, ?, 0, ?, ?, ?, ?)
+           on conflict do update set revision = excluded.revision, sent = excluded.sent, gated = excluded.gated,
+               dropped = excluded.dropped, alerts = excluded.alerts""",
+        (minute_us, camera_id, revision, *counts),
+    )
+
+
+def _sum(one: Tally, other: Tally) -> Tally:
+    one.add(other)
+    return one
+
+
+def _tally(sent: int, gated: str, dropped: str, alerts: str) -> Tally:
+    return Tally(sent, Counter(json.loads(gated)), Counter(json.loads(dropped)), set(json.loads(alerts)))

@@ -1,0 +1,148 @@
+"""The sample ledger of one daemon: the book, and ledger.db that it is written to once a second.
+
+Invariants
+1. What is written agrees with the spool at one moment: the frames booked as sent are the numbers that it had given out.
+2. After a crash the book goes on from there: numbers given out since are frames that were sent, and every other sample
+   that was due since then is one of `daemon_down`, of the cameras that are switched on.
+3. A disk that refuses stops nothing: what was not written is kept for the next time.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from crow_daemon.capture.ledger import Missed
+from crow_daemon.ledger.account import Standing
+from crow_daemon.ledger.book import Book
+from crow_daemon.ledger.database import KEEP_US, LedgerDatabase, LedgerMark, WrittenMinute
+from crow_daemon.ledger.tally import Minutes
+from crow_daemon.registry.camera import Camera
+from crow_daemon.spool.accounts import CameraMark
+from crow_shared.clock import Clock, Moment
+from crow_shared.errors import CrowError
+
+log = structlog.get_logger()
+
+LET_GO_S = 3600.0
+SLEPT_S = 2.0  # the two clocks that tell a sleep are read one after the other; less is no sleep
+
+
+class Numbers(Protocol):
+    """Who gives out the numbers of frames."""
+
+    def totals(self) -> list[CameraMark]:
+        """Per camera, how many numbers were given out, ever."""
+        ...
+
+    def last_captures_us(self, camera_id: str, frames: int) -> list[int]:
+        """The capture times of the last frames that got a number, oldest first, as far as they can be told."""
+        ...
+
+
+def seconds_asleep() -> float:
+    """For how long this machine has slept since it was booted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+class SampleLedger:
+    """Thread-safe."""
+
+    def __init__(self, path: Path, clock: Clock, asleep_s: Callable[[], float] = seconds_asleep) -> None:
+        """Opens ledger.db. Raises CrowError as `LedgerDatabase` does."""
+        self.book = Book()
+        self._database = LedgerDatabase(path)
+        self._clock = clock
+        self._asleep_s = asleep_s
+        self._slept_s = asleep_s()
+        self._let_go_s = float("-inf")
+        self._trouble = ""
+
+    def begin(self, numbers: Numbers, cameras: Sequence[Camera]) -> None:
+        """Goes on from what was written last; `cameras` are switched on now.
+
+        Before any frame is offered to the spool. Raises CrowError when it cannot be read.
+        """
+        on, since, spooled = {camera.id for camera in cameras}, Minutes(), {}
+        before = self._database.standings()
+        for mark in numbers.totals():
+            spooled[mark.camera_id] = mark.last_seq
+            if before is not None:
+                standing = before.get(mark.camera_id, Standing(0, 0, None))
+                for capture_us in self._captures_since(numbers, mark, standing):
+                    since.sent(mark.camera_id, capture_us)
+        for camera_id, standing in (before or {}).items():
+            if camera_id in on and standing.due_us is not None:
+                credited = max(0, spooled.get(camera_id, 0) - standing.spooled)
+                self._book_down_time(camera_id, standing.due_us, standing.interval_us, credited, since)
+        self.book.begin(spooled, since)
+        self.follow(cameras)
+        self.flush()
+
+    def follow(self, cameras: Iterable[Camera]) -> None:
+        """These cameras, and no others, are expected to give samples from now on."""
+        self.book.follow(cameras, Moment.now(self._clock))
+
+    def flush(self) -> None:
+        """Writes down what was counted. A disk that refuses is logged once; nothing is lost by it for now."""
+        at = Moment.now(self._clock)
+        slept_s = self._asleep_s()
+        if slept_s - self._slept_s > SLEPT_S:
+            self.book.slept(slept_s - self._slept_s, at)
+        self._slept_s = slept_s
+        taken = self.book.take(at)
+        try:
+            self._database.write(taken, at.wall_us)
+        except CrowError as error:
+            self.book.put_back(taken)
+            self._note_trouble(error.message)
+            return
+        self._note_trouble("")
+        if at.monotonic_s - self._let_go_s > LET_GO_S:
+            self._let_go_s = at.monotonic_s
+            self._let_go_old(at.wall_us)
+
+    def untold(self, limit: int) -> list[WrittenMinute]:
+        """Minutes that the receiver does not have as they are now, those that changed first. Raises CrowError."""
+        return self._database.untold(limit)
+
+    def told(self, marks: Iterable[LedgerMark]) -> None:
+        """The receiver has these. Raises CrowError."""
+        self._database.told(marks)
+
+    def close(self) -> None:
+        """After cameras and spool have ended: the last word, and the file is given back."""
+        self.book.close()
+        self.flush()
+        self._database.close()
+
+    def _captures_since(self, numbers: Numbers, mark: CameraMark, before: Standing) -> list[int]:
+        """The capture times of frames that got their numbers after the last writing."""
+        frames = mark.last_seq - before.spooled
+        if frames <= 0:  # less: the spool was wiped, or restored from a copy
+            return []
+        found = numbers.last_captures_us(mark.camera_id, frames)
+        start_us = self._clock.now_us() if before.due_us is None else before.due_us
+        return [start_us + number * before.interval_us for number in range(frames - len(found))] + found
+
+    def _book_down_time(self, camera_id: str, due_us: int, interval_us: int, credited: int, since: Minutes) -> None:
+        """Books what was due since then, less the frames that were found in the spool."""
+        due = max(0, -(-(self._clock.now_us() - due_us) // interval_us) - credited)
+        samples = min(due, KEEP_US // interval_us)
+        if samples < due:
+            log.warning("the daemon was away for longer than its ledger tells", camera=camera_id)
+        first_us = due_us + (credited + due - samples) * interval_us
+        since.missed(camera_id, first_us, interval_us, samples, Missed.DAEMON_DOWN)
+
+    def _note_trouble(self, message: str) -> None:
+        if message and message != self._trouble:
+            log.error("the sample ledger cannot be written; it is kept in memory", error=message)
+        self._trouble = message
+
+    def _let_go_old(self, now_us: int) -> None:
+        try:
+            self._database.let_go_old(now_us)
+        except CrowError as error:
+            log.warning("old minutes of the sample ledger cannot be let go", error=error.message)
