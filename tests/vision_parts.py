@@ -8,10 +8,16 @@ import numpy as np
 
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.zones import THIRDS
+from crow_shared.frame import Encoding
+from crow_shared.zones import Zone, ZoneKind
 
 START_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
-ZONES = ("Snacks", "Drinks", "Checkout")
+ZONES = tuple(
+    Zone(name, ZoneKind.AREA, third.points)
+    for name, third in zip(("Snacks", "Drinks", "Checkout"), THIRDS, strict=True)
+)
 Box = tuple[int, int, int, int]  # left, top, width, height in a picture of 640 x 360
 
 
@@ -32,8 +38,14 @@ def shop_picture(*people: Box, shade: int = 120) -> bytes:
     return coded(picture)
 
 
-def request(jpeg: bytes, second: float = 0, camera: str = "acme/shop/till") -> VisionRequest:
-    return VisionRequest(camera, "Till", START_US + int(second * SECOND_US), ZONES, jpeg)
+def request(
+    coded: bytes,
+    second: float = 0,
+    camera: str = "acme/shop/till",
+    zones: tuple[Zone, ...] = ZONES,
+    encoding: Encoding = Encoding.JPEG,
+) -> VisionRequest:
+    return VisionRequest(camera, "Till", START_US + int(second * SECOND_US), zones, encoding, coded)
 
 
 def llama_config(model: Path, mmproj: Path) -> WorkerConfig:

@@ -1,5 +1,6 @@
 """Named parts of a camera's picture, and the only code that turns them into the wire format and back."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from crow_shared.errors import CrowError, Kind
 MAX_ZONES = 32
 MAX_POINTS = 64
 MAX_ZONE_NAME_CHARACTERS = 60
+UNKNOWN_ZONE, ELSEWHERE_ZONE = "unknown", "elsewhere"  # what is said in place of a name: nobody knows; in none of them
+_RESERVED_NAMES = frozenset({UNKNOWN_ZONE, ELSEWHERE_ZONE})
 
 Point = tuple[float, float]
 """Shares of the picture's width and height, each 0 to 1, from its upper left corner."""
@@ -37,6 +40,8 @@ class Zone:
         """Checks name and points."""
         if not 1 <= len(self.name) <= MAX_ZONE_NAME_CHARACTERS or not self.name.isprintable():
             raise _invalid(f"a zone's name has 1 to {MAX_ZONE_NAME_CHARACTERS} printable characters")
+        if self.name.casefold() in _RESERVED_NAMES:
+            raise _invalid(f"{self.name!r} is what is said of somebody whose zone has no name: give it another")
         if self.kind is ZoneKind.LINE:
             _check_points(self.points)
             if len(self.points) != 2:
@@ -62,6 +67,22 @@ def checked_zones(zones: Iterable[Zone]) -> tuple[Zone, ...]:
     if len({zone.name.casefold() for zone in found}) < len(found):
         raise _invalid("two zones of a camera have the same name")
     return found
+
+
+def zones_to_text(zones: Iterable[Zone]) -> str:
+    """Zones as JSON, for a database: objects of name, kind and points."""
+    return json.dumps([{"name": zone.name, "kind": zone.kind, "points": zone.points} for zone in zones])
+
+
+def zones_from_text(text: str) -> tuple[Zone, ...]:
+    """What `zones_to_text` wrote. Raises CrowError(CORRUPT) for anything else."""
+    try:
+        return checked_zones(
+            Zone(zone["name"], ZoneKind(zone["kind"]), tuple((x, y) for x, y in zone["points"]))
+            for zone in json.loads(text)
+        )
+    except (ValueError, TypeError, KeyError, CrowError):
+        raise CrowError(Kind.CORRUPT, "zones_damaged", "the zones of a camera are stored damaged") from None
 
 
 _KINDS = {ZoneKind.AREA: ingest_pb2.ZONE_KIND_AREA, ZoneKind.LINE: ingest_pb2.ZONE_KIND_LINE}

@@ -34,7 +34,7 @@ CLASSIC = Provenance(
     duration_ms=7,
 )
 LLAMA = Provenance(
-    engine="llama", model="gemma-3.gguf", model_sha256="ab" * 32, prompt_version="shop-1", limits=[], duration_ms=900
+    engine="llama", model="gemma-3.gguf", model_sha256="ab" * 32, prompt_version="shop-2", limits=[], duration_ms=900
 )
 FACTS = SessionFacts("s-1", CameraKey("org-1", "site-1", "cam-1"), "Front Entrance", START_US, 1000)
 

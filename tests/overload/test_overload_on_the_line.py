@@ -269,8 +269,8 @@ async def test_memory_does_not_grow_with_the_frames_that_wait(store: Store, cloc
     vision = ScriptedVision()
     receiver = Receiver(store, clock, vision)
     await receiver.frame(1, HOUR_US)
-    columns = ("camera, epoch, session_id, capture_us, time_source, received_us, encoding, width, height, segment, "
-               '"offset", length, crc32')  # fmt: skip
+    columns = ("camera, epoch, session_id, capture_us, time_source, received_us, encoding, width, height, masked, "
+               'blurred, segment, "offset", length, crc32')  # fmt: skip
     await store.write(
         lambda tx: tx.db.execute(
             f"""insert into frame ({columns}, seq, frame_index)

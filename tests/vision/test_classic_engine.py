@@ -2,22 +2,30 @@
 
 import numpy as np
 import pytest
-from vision_parts import SECOND_US, START_US, Box, coded, request, shop_picture
+from vision_parts import ZONES, Box, coded, request, shop_picture
 
 from crow_receiver.vision.classic_engine import MAX_CAMERAS, ClassicEngine
-from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Action, Activity, Movement, Role, Scene
+from crow_shared.zones import Point, Zone, ZoneKind
 
 LEFT: Box = (60, 120, 60, 180)
 RIGHT: Box = (520, 120, 60, 180)
 
 
-def watched(*frames: tuple[float, tuple[Box, ...]]) -> list[Scene]:
+def watched(*frames: tuple[float, tuple[Box, ...]], zones: tuple[Zone, ...] = ZONES) -> list[Scene]:
     """What an engine says of these frames (second, people), after some seconds of an empty shop."""
     engine = ClassicEngine()
     for second in range(3):
         engine.describe(request(shop_picture(), second - 3))
-    return [engine.describe(request(shop_picture(*people), second)) for second, people in frames]
+    return [engine.describe(request(shop_picture(*people), second, zones=zones)) for second, people in frames]
+
+
+def area(name: str, left: float, top: float, right: float, bottom: float) -> Zone:
+    return Zone(name, ZoneKind.AREA, ((left, top), (right, top), (right, bottom), (left, bottom)))
+
+
+def line(name: str, first: Point, second: Point) -> Zone:
+    return Zone(name, ZoneKind.LINE, (first, second))
 
 
 def moved(box: Box, right: int = 0, down: int = 0) -> Box:
@@ -137,19 +145,46 @@ def test_cameras_do_not_see_each_other_and_the_memory_of_them_is_bounded() -> No
 
 def test_eight_people_in_zones_with_long_names_still_fit_the_schema() -> None:
     engine = ClassicEngine()
-    zones = tuple(f"{number} {'x' * 58}" for number in range(8))
+    edges = [(number / 8, (number + 1) / 8) for number in range(8)]
+    zones = [area(f"{number} {'x' * 58}", left, 0, right, 1) for number, (left, right) in enumerate(edges)]
+    doors = [line(f"{number} {'y' * 57}", (0, number / 20), (1, number / 20)) for number in range(15, 20)]
 
-    def ask(second: int, jpeg: bytes) -> Scene:
-        return engine.describe(VisionRequest("acme/shop/till", "Till", START_US + second * SECOND_US, zones, jpeg))
+    def ask(second: int, down: int) -> Scene:
+        people = ((number * 80 + 20, 100 + down, 36, 120) for number in range(8))
+        return engine.describe(request(shop_picture(*people), second, zones=(*zones, *doors)))
 
-    ask(0, shop_picture())
-    scene = ask(1, shop_picture(*((number * 80 + 20, 150, 36, 120) for number in range(8))))
-    assert len(scene.people) == 8
-    assert "elsewhere" in scene.description
+    engine.describe(request(shop_picture(), 0))
+    scenes = [ask(second + 1, down) for second, down in enumerate((0, 60, 120, 60))]
+    assert all(len(scene.people) == 8 for scene in scenes)
+    assert "in other places" in scenes[0].description
+    assert [len(scene.crossings or ()) for scene in scenes] == [0, 1, 3, 3]
+    assert "others." in scenes[2].description
 
 
-def test_zones_may_be_missing() -> None:
-    engine = ClassicEngine()
-    for second, jpeg in enumerate((shop_picture(), shop_picture(LEFT))):
-        scene = engine.describe(VisionRequest("a/b/c", "C", START_US + second * SECOND_US, (), jpeg))
-    assert [person.zone for person in scene.people] == ["unknown"]
+def test_a_camera_without_zones_has_a_left_a_centre_and_a_right() -> None:
+    (scene,) = watched((0, (LEFT, RIGHT)), zones=())
+    assert sorted(person.zone for person in scene.people) == ["left", "right"]
+
+
+def test_who_stands_in_no_zone_is_elsewhere_and_of_two_zones_the_smaller_counts() -> None:
+    shop, shelf = area("Shop", 0, 0, 0.6, 1), area("Shelf", 0.1, 0.7, 0.3, 0.9)  # where feet are, at row 300 of 360
+    (scene,) = watched((0, (LEFT, (300, 120, 60, 180), RIGHT)), zones=(shop, shelf))
+    assert sorted(person.zone for person in scene.people) == ["Shelf", "Shop", "elsewhere"]
+
+
+def test_who_crosses_a_line_is_counted_once_and_with_the_way() -> None:
+    door = line("Front Entrance", (0.25, 0.0), (0.25, 1.0))  # drawn downwards: its right is the left of the picture
+    walk = ((0, (LEFT,)), (1, (moved(LEFT, 120),)), (2, (moved(LEFT, 240),)), (3, (moved(LEFT, 110),)), (4, (LEFT,)))
+    scenes = watched(*walk, zones=(door,))
+    told = [[(each.line, each.inwards, each.outwards) for each in scene.crossings or ()] for scene in scenes]
+    assert told == [[], [("Front Entrance", 0, 1)], [], [], [("Front Entrance", 1, 0)]]
+    assert "Crossed since the frame before: Front Entrance 1 outwards." in scenes[1].description
+    assert "Crossed" not in scenes[2].description
+
+
+def test_crossings_are_unknown_where_frames_are_far_apart_or_there_is_no_line() -> None:
+    door = line("Door", (0.25, 0.0), (0.25, 1.0))
+    (first, far) = watched((0, (LEFT,)), (10, (moved(LEFT, 150),)), zones=(door,))
+    assert (first.crossings, far.crossings) == ([], None)
+    (without,) = watched((0, (LEFT,)))
+    assert without.crossings is None

@@ -37,7 +37,7 @@ from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.database import open_database, transaction
 from crow_shared.errors import CrowError, Kind
-from crow_shared.zones import Zone, ZoneKind, checked_polygon
+from crow_shared.zones import checked_polygon, zones_from_text, zones_to_text
 
 _COLUMNS = (
     "id, name, kind, url, username, transport, sub_url, path, recording_start_us, sample_interval_ms, gate, "
@@ -148,8 +148,7 @@ def _set_password(db: sqlite3.Connection, camera: Camera, password: Secret | Non
 
 def _row(camera: Camera) -> dict[str, Any]:
     row = {column: getattr(camera, column, None) for column in _COLUMNS.split(", ")}
-    zones = [{"name": zone.name, "kind": zone.kind, "points": zone.points} for zone in camera.zones]
-    row |= {"masks": json.dumps(camera.masks), "zones": json.dumps(zones)}
+    row |= {"masks": json.dumps(camera.masks), "zones": zones_to_text(camera.zones)}
     match camera.source:
         case RtspAddress(url, username, transport, sub_url):
             address = {"kind": SourceKind.RTSP, "url": url.text, "username": username, "transport": transport}
@@ -192,14 +191,10 @@ def _checked_camera(row: tuple[Any, ...]) -> Camera:
         pre_roll=bool(of["pre_roll"]),
         masks=tuple(checked_polygon(mask) for mask in json.loads(of["masks"])),
         blur=Blur(of["blur"]),
-        zones=tuple(_zone(**zone) for zone in json.loads(of["zones"])),
+        zones=zones_from_text(of["zones"]),
         grid_row=of["grid_row"],
         grid_column=of["grid_column"],
         enabled=bool(of["enabled"]),
         finished=bool(of["finished"]),
         revision=of["revision"],
     )
-
-
-def _zone(name: str, kind: str, points: list[list[float]]) -> Zone:
-    return Zone(name, ZoneKind(kind), tuple((x, y) for x, y in points))

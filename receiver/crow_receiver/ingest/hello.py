@@ -12,6 +12,7 @@ from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.store import Transaction
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey, checked_id
+from crow_shared.zones import Zone, checked_zones, zone_from_wire
 
 log = structlog.get_logger()
 
@@ -59,7 +60,12 @@ def checked_hello(hello: pb.Hello) -> dict[str, CameraKey]:
             raise CrowError(Kind.INVALID, "protocol_error", f"acked_seq {camera.acked_seq} is above {MAX_SEQ}")
         if len(camera.name) > MAX_NAME_CHARS:
             raise CrowError(Kind.TOO_LARGE, "name_too_long", f"camera name longer than {MAX_NAME_CHARS} characters")
+        _zones(camera)
     return {c.camera_id: CameraKey(hello.organization_id, hello.site_id, c.camera_id) for c in hello.cameras}
+
+
+def _zones(camera: pb.HelloCamera) -> tuple[Zone, ...]:
+    return checked_zones(map(zone_from_wire, camera.zones))
 
 
 def announce(tx: Transaction, hello: pb.Hello, keys: Mapping[str, CameraKey], now_us: int) -> Standing:
@@ -70,7 +76,7 @@ def announce(tx: Transaction, hello: pb.Hello, keys: Mapping[str, CameraKey], no
     for camera in hello.cameras:
         key = keys[camera.camera_id]
         known = cameras.find(tx.db, key) if camera.idle else None
-        row = known or cameras.announce(tx.db, key, camera.name, camera.sample_interval_ms)
+        row = known or cameras.announce(tx.db, key, camera.name, camera.sample_interval_ms, _zones(camera))
         here = cameras.durable_seq(tx.db, row.id, hello.spool_epoch)
         if camera.acked_seq > here:
             # This receiver acknowledged more than it remembers (a restored backup). The frames are gone from the

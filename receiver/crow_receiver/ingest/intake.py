@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from crow_receiver.ingest.arriving import Arriving
-from crow_receiver.ingest.picture import inspect_jpeg
+from crow_receiver.ingest.picture import inspect_picture
 from crow_receiver.ingest.room import DiskRoom
 from crow_receiver.store import arrivals
 from crow_receiver.store.arrivals import Arrival, Missing, StoredFrame
@@ -17,7 +17,7 @@ from crow_receiver.store.sessions import HOUR_US
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame
+from crow_shared.frame import Encoding, Frame
 
 EARLIEST_US = 1_420_070_400_000_000  # 2015: a capture time before that is a clock that was never set
 FUTURE_MOST_US = 24 * HOUR_US
@@ -35,7 +35,8 @@ class Sessions(Protocol):
 def checked_frame(frame: Frame, now_us: int) -> Frame:
     """The frame with its size as the picture's own header gives it.
 
-    Raises CrowError: CORRUPT "checksum", INVALID "bad_time", and what `inspect_jpeg` raises.
+    Raises CrowError: CORRUPT "checksum", INVALID "bad_time", what `inspect_picture` raises, and for a keyframe INVALID
+    "wrong_size": its parameter sets are not those of the stream that it comes from.
     """
     if not frame.intact():
         raise CrowError(Kind.CORRUPT, "checksum", "the picture does not have the checksum it was sent with")
@@ -45,7 +46,13 @@ def checked_frame(frame: Frame, now_us: int) -> Frame:
             "bad_time",
             f"capture time {frame.capture_us} µs is before 2015 or more than a day ahead: check the clock it came from",
         )
-    width, height = inspect_jpeg(frame.payload)
+    width, height = inspect_picture(frame.encoding, frame.payload)
+    if frame.encoding is not Encoding.JPEG and (width, height) != (frame.width, frame.height):
+        raise CrowError(
+            Kind.INVALID,
+            "wrong_size",
+            f"the keyframe is of {width} x {height} pixels, and was sent as one of {frame.width} x {frame.height}",
+        )
     return replace(frame, width=width, height=height)
 
 

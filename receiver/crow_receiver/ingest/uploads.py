@@ -54,8 +54,8 @@ class Uploads:
         def work(tx: Transaction) -> tuple[SessionRow, bool]:
             known = cameras.find(tx.db, camera)
             if known is None or (camera_name is not None and camera_name != known.name):
-                interval_ms = known.sample_interval_ms if known else 0
-                known = cameras.announce(tx.db, camera, camera_name or camera.camera_id, interval_ms)
+                interval_ms, zones = (known.sample_interval_ms, known.zones) if known else (0, ())
+                known = cameras.announce(tx.db, camera, camera_name or camera.camera_id, interval_ms, zones)
             session_id = sessions.session_for(tx.db, known, at_us, self._intake.gap_us)
             created = session_id is None
             if session_id is None:

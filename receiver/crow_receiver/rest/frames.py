@@ -14,13 +14,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from crow_receiver.ingest.picture import inspect_jpeg
+from crow_receiver.ingest.picture import inspect_picture
 from crow_receiver.rest.errors import Problem, sentence
 from crow_receiver.rest.gateway import OrganizationId
 from crow_receiver.rest.model import JsonModel
 from crow_receiver.rest.port import Intake
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_PICTURE_BYTES, Frame, TimeSource
+from crow_shared.frame import MAX_PICTURE_BYTES, Encoding, Frame, TimeSource
 from crow_shared.identity import CameraKey, checked_id
 
 JPEG = "image/jpeg"
@@ -76,7 +76,7 @@ class _Upload:
     def frame(self) -> Frame:
         """The frame, with its size read from the picture. Raises CrowError(UNSUPPORTED | TOO_LARGE)."""
         try:
-            width, height = inspect_jpeg(self.jpeg)
+            width, height = inspect_picture(Encoding.JPEG, self.jpeg)
         except CrowError as error:
             if error.kind in _PICTURE_FAULTS:
                 raise CrowError(Kind.UNSUPPORTED, error.code, error.message) from error

@@ -158,13 +158,14 @@ def _store(tx: Transaction, epoch: str, arrivals: Sequence[Arrival], gap_us: int
         span.take(frame.capture_us)
         changed[span.session_id] = (span, one.received_us)
         kind = (frame.time_source, one.received_us, one.late, frame.encoding, frame.width, frame.height)
+        origin = (frame.clock_skew_us, frame.masked, frame.blurred)
         pointer = (place.segment, place.offset, place.length, place.crc32)
         index = stored[-1].frame_index
-        rows.append((camera.id, epoch, frame.seq, span.session_id, index, frame.capture_us, *kind, *pointer))
+        rows.append((camera.id, epoch, frame.seq, span.session_id, index, frame.capture_us, *kind, *origin, *pointer))
     tx.db.executemany(
         """insert into frame (camera, epoch, seq, session_id, frame_index, capture_us, time_source, received_us,
-               late, encoding, width, height, segment, "offset", length, crc32)
-           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+               late, encoding, width, height, clock_skew_us, masked, blurred, segment, "offset", length, crc32)
+           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         rows,
     )
     sessions.extend(tx.db, changed.values())

@@ -3,35 +3,55 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
+from crow_shared.zones import Zone, zones_from_text, zones_to_text
 
 
 @dataclass(frozen=True, slots=True)
 class CameraRow:
-    """A camera that this receiver knows; `sample_interval_ms` is 0 when it is not known."""
+    """A camera that this receiver knows; `sample_interval_ms` is 0 when it is not known, `zones` as its daemon says."""
 
     id: int
     key: CameraKey
     name: str
     sample_interval_ms: int
+    zones: tuple[Zone, ...] = ()
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "CameraRow":
+        """The camera of a row of `COLUMNS`. Raises CrowError(CORRUPT) for zones that are none."""
+        row_id, organization_id, site_id, camera_id, name, interval_ms, zones = row
+        key = CameraKey(organization_id, site_id, camera_id)
+        return cls(row_id, key, name, interval_ms, _zones(zones))
 
 
+@lru_cache(maxsize=4096)
+def _zones(text: str) -> tuple[Zone, ...]:
+    """Read once: every frame that waits brings its camera along."""
+    return zones_from_text(text)
+
+
+COLUMNS = "c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms, c.zones"
 RECEIVER_RESTORED = "receiver_restored"  # why numbers are missing that were acknowledged here, and are here no more
 
-_SELECT = "select id, organization_id, site_id, camera_id, name, sample_interval_ms from camera"
 
-
-def announce(db: sqlite3.Connection, key: CameraKey, name: str, sample_interval_ms: int) -> CameraRow:
-    """Makes the camera known, or updates its name and interval."""
+def announce(
+    db: sqlite3.Connection, key: CameraKey, name: str, sample_interval_ms: int, zones: tuple[Zone, ...] = ()
+) -> CameraRow:
+    """Makes the camera known, or updates its name, interval and zones."""
     (row_id,) = db.execute(
-        """insert into camera (organization_id, site_id, camera_id, name, sample_interval_ms) values (?, ?, ?, ?, ?)
-           on conflict do update set name = excluded.name, sample_interval_ms = excluded.sample_interval_ms
+        """insert into camera (organization_id, site_id, camera_id, name, sample_interval_ms, zones)
+           values (?, ?, ?, ?, ?, ?)
+           on conflict do update set name = excluded.name, sample_interval_ms = excluded.sample_interval_ms,
+               zones = excluded.zones
            returning id""",
-        (key.organization_id, key.site_id, key.camera_id, name, sample_interval_ms),
+        (key.organization_id, key.site_id, key.camera_id, name, sample_interval_ms, zones_to_text(zones)),
     ).fetchone()
-    return CameraRow(row_id, key, name, sample_interval_ms)
+    return CameraRow(row_id, key, name, sample_interval_ms, zones)
 
 
 def find(db: sqlite3.Connection, key: CameraKey) -> CameraRow | None:
@@ -52,10 +72,8 @@ def every(db: sqlite3.Connection) -> list[CameraRow]:
 
 
 def _rows(db: sqlite3.Connection, where: str, *values: str | int) -> list[CameraRow]:
-    return [
-        CameraRow(row_id, CameraKey(organization, site, camera), name, interval)
-        for row_id, organization, site, camera, name, interval in db.execute(f"{_SELECT} {where}", values)
-    ]
+    rows = db.execute(f"select {COLUMNS} from camera as c {where}", values)  # noqa: S608 — constants
+    return [CameraRow.of(row) for row in rows]
 
 
 def durable_seq(db: sqlite3.Connection, camera: int, epoch: str) -> int:

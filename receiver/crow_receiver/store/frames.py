@@ -4,7 +4,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.cameras import COLUMNS, CameraRow
+from crow_shared.frame import Encoding
 from crow_shared.identity import CameraKey
 from crow_shared.segments import Pointer
 
@@ -21,13 +22,13 @@ class PendingFrame:
     capture_us: int
     attempts: int
     late: bool
+    encoding: Encoding
     picture: Pointer
     camera: CameraRow
 
 
-_PENDING = """f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late,
-               f.segment, f."offset", f.length, f.crc32,
-               c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms"""
+_PENDING = f"""f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late, f.encoding,
+               f.segment, f."offset", f.length, f.crc32, {COLUMNS}"""
 
 
 def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
@@ -59,9 +60,10 @@ def waiting_since(db: sqlite3.Connection, camera: int, arrival_us: int, limit: i
 
 
 def _pending(row: tuple[Any, ...]) -> PendingFrame:
-    frame_id, session_id, index, capture_us, attempts, late, *rest = row
-    camera = CameraRow(rest[4], CameraKey(*rest[5:8]), *rest[8:])
-    return PendingFrame(frame_id, session_id, index, capture_us, attempts, bool(late), Pointer(*rest[:4]), camera)
+    frame_id, session_id, index, capture_us, attempts, late, encoding, *rest = row
+    kind = (bool(late), Encoding(encoding))
+    camera = CameraRow.of(rest[4:])
+    return PendingFrame(frame_id, session_id, index, capture_us, attempts, *kind, Pointer(*rest[:4]), camera)
 
 
 def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) -> None:
@@ -98,17 +100,17 @@ def _age_s(arrival_us: int | None, now_us: int) -> float:
 def analysis_backlog(db: sqlite3.Connection) -> list[BacklogRow]:
     """What waits, per camera."""
     rows = db.execute(
-        """with line as (
+        f"""with line as (
                select camera, late, count(*) as waiting, min(id) as oldest from frame where state = 'pending'
                group by camera, late)
-           select c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms,
+           select {COLUMNS},
                coalesce(n.waiting, 0), (select received_us from frame where id = n.oldest),
                coalesce(l.waiting, 0), (select received_us from frame where id = l.oldest)
            from camera as c left join line as n on n.camera = c.id and n.late = 0
                left join line as l on l.camera = c.id and l.late = 1
-           order by c.id"""
+           order by c.id"""  # noqa: S608 — constants
     )
-    return [BacklogRow(CameraRow(row[0], CameraKey(*row[1:4]), *row[4:6]), *row[6:]) for row in rows]
+    return [BacklogRow(CameraRow.of(row[:-4]), *row[-4:]) for row in rows]
 
 
 def failed_frames(db: sqlite3.Connection) -> list[tuple[CameraKey, int]]:

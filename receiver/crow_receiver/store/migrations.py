@@ -20,6 +20,7 @@ _M001 = (
         camera_id text not null,
         name text not null,
         sample_interval_ms integer not null,   -- 0: not known
+        zones text not null default '[]',      -- JSON of crow_shared.zones; as its daemon said last
         pictures_h real,                       -- how long its pictures are kept; null: as the settings say
         unique (organization_id, site_id, camera_id)
     ) strict""",
@@ -82,6 +83,9 @@ _M001 = (
         encoding text not null,
         width integer not null,                -- pixels, as the picture's own header says
         height integer not null,
+        clock_skew_us integer,                 -- the camera's clock minus the daemon's; null where it tells no time
+        masked integer not null,               -- 1: parts were painted over before it left the daemon
+        blurred integer not null,              -- 1: people were made unrecognisable there
         segment integer,                       -- crow_shared.segments.Pointer; null once the picture was deleted
         "offset" integer not null,
         length integer not null,               -- bytes

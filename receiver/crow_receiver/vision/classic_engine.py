@@ -6,25 +6,29 @@ Invariants
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 
-from crow_receiver.vision.decode import decode_jpeg
-from crow_receiver.vision.motion import Region, Scenery
+from crow_receiver.vision.decode import decode
+from crow_receiver.vision.motion import REDUCED_WIDTH, Region, Scenery
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import (
-    UNKNOWN_ZONE,
     Action,
     Activity,
+    LineCrossings,
     Movement,
     Person,
     ProductInteraction,
     Role,
     Scene,
 )
+from crow_receiver.vision.zones import Way, area_at, areas, crossed, lines
+from crow_shared.zones import Zone
 
 MAX_CAMERAS = 512  # about 0.7 MB each; a camera whose late frames are seen beside those of now counts twice
 _CONFIDENCE_MOVING = 0.3  # what moves and is upright is often a person
 _CONFIDENCE_OTHER = 0.2
-_MOST_PLACES_CHARS = 300  # the zones' names are not ours; the description has to fit its bound
+_MOST_PLACES_CHARS = 240  # the zones' names are not ours; the description has to fit its bound
+_MOST_LINES_CHARS = 100
 _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
 _METHOD = "Seen by motion analysis without a model; what they do with products is unknown."
 _MOVING = {
@@ -47,6 +51,8 @@ class ClassicEngine:
     limits: tuple[str, ...] = (
         "sees motion, not people: a moving cart counts as a person, people close together as one",
         "somebody who stands still for some minutes is no longer seen",
+        "takes the lower edge of what moves for where it stands: hidden feet count to another zone",
+        "counts who crosses a line between frames at most 3 s apart, and people close together as one",
         "cannot tell roles, activities, queues, products or what is done with them",
         "a camera's first frame, and one after the light or the view changed, has no reference to compare with",
     )
@@ -55,13 +61,16 @@ class ClassicEngine:
         self._sceneries: OrderedDict[str, Scenery] = OrderedDict()
 
     def describe(self, request: VisionRequest) -> Scene:
-        """What moved since the camera's earlier frames. Raises CrowError(CORRUPT) as `decode_jpeg` does."""
-        picture = decode_jpeg(request.jpeg)
+        """What moved since the camera's earlier frames. Raises CrowError as `decode` does."""
+        picture = decode(request.encoding, request.coded, least=(REDUCED_WIDTH, 1))
         look = self._scenery(request.camera).look(picture, request.capture_us)
         if not look.compared:
-            return _scene((), 0.0, f"Nothing can be said about this frame: there is no reference yet. {_METHOD}")
-        people = tuple(_person(region, request.zones) for region in look.regions)
-        return _scene(people, _CONFIDENCE_OTHER, f"{_sentence(people)} {_METHOD}")
+            return _scene((), None, 0.0, f"Nothing can be said about this frame: there is no reference yet. {_METHOD}")
+        zones, gates = areas(request.zones), lines(request.zones)
+        people = tuple(_person(region, zones) for region in look.regions)
+        crossings = _crossings(look.regions, gates) if gates and look.followed else None
+        description = " ".join((_sentence(people), *_crossing_sentence(crossings or ()), _METHOD))
+        return _scene(people, crossings, _CONFIDENCE_OTHER, description)
 
     def _scenery(self, camera: str) -> Scenery:
         scenery = self._sceneries.setdefault(camera, Scenery())
@@ -71,19 +80,32 @@ class ClassicEngine:
         return scenery
 
 
-def _person(region: Region, zones: tuple[str, ...]) -> Person:
-    index = min(int(region.foot_x * len(zones)), len(zones) - 1)
+def _person(region: Region, zones: tuple[Zone, ...]) -> Person:
     moving = region.movement not in (Movement.STILL, Movement.UNKNOWN)
     return Person(
         role=Role.UNKNOWN,
-        zone=zones[index] if zones else UNKNOWN_ZONE,
+        zone=area_at(region.foot, zones),
         activity=Activity.UNKNOWN,
         movement=region.movement,
         confidence=_CONFIDENCE_MOVING if moving else _CONFIDENCE_OTHER,
     )
 
 
-def _scene(people: tuple[Person, ...], confidence: float, description: str) -> Scene:
+def _crossings(regions: Iterable[Region], gates: tuple[Zone, ...]) -> list[LineCrossings]:
+    """The lines that regions crossed since the frame before; one that stands on a line and sways does not cross it."""
+    moved = [region for region in regions if region.movement is not Movement.STILL]
+    crossings = []
+    for gate in gates:
+        ways = Counter(crossed(gate, region.before, region.foot) for region in moved if region.before is not None)
+        if ways[Way.INWARDS] or ways[Way.OUTWARDS]:
+            inwards, outwards = ways[Way.INWARDS], ways[Way.OUTWARDS]
+            crossings.append(LineCrossings(line=gate.name, inwards=inwards, outwards=outwards))
+    return crossings
+
+
+def _scene(
+    people: tuple[Person, ...], crossings: list[LineCrossings] | None, confidence: float, description: str
+) -> Scene:
     return Scene(
         people=list(people),
         interactions=[
@@ -91,6 +113,7 @@ def _scene(people: tuple[Person, ...], confidence: float, description: str) -> S
             for person in people
         ],
         queue_length=None,
+        crossings=crossings,
         confidence=confidence,
         description=description,
     )
@@ -107,9 +130,21 @@ def _sentence(people: tuple[Person, ...]) -> str:
         parts.append(f"{_NUMBERS[count].lower()} in {place}")
         told += count
         if sum(map(len, parts)) > _MOST_PLACES_CHARS and told < len(people):
-            parts.append(f"{_NUMBERS[len(people) - told].lower()} elsewhere")
+            parts.append(f"{_NUMBERS[len(people) - told].lower()} in other places")
             break
     return f"{_NUMBERS[len(people)]} moving regions that may be people: {', '.join(parts)}."
+
+
+def _crossing_sentence(crossings: Sequence[LineCrossings]) -> tuple[str, ...]:
+    """One sentence, or none; as many lines as fit."""
+    told = ""
+    for crossing in crossings:
+        ways = ((crossing.inwards, "inwards"), (crossing.outwards, "outwards"))
+        part = f"{crossing.line} " + " and ".join(f"{count} {way}" for count, way in ways if count)
+        if len(told) + len(part) > _MOST_LINES_CHARS:
+            return (f"Crossed since the frame before: {told}and others.",)
+        told += f"{part}, "
+    return (f"Crossed since the frame before: {told[:-2]}.",) if told else ()
 
 
 def _place(person: Person) -> str:

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from crow_receiver.vision.schema import MAX_INTERACTIONS, MAX_PEOPLE, UNKNOWN_ZONE, Action, Activity, Movement, Role
+from crow_receiver.vision.schema import MAX_INTERACTIONS, MAX_PEOPLE, Action, Activity, Movement, Role
+from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE
 
 LEAST_DESCRIPTION_CHARS, DESCRIPTION_CHARS = 20, 320
 PRODUCT_CHARS = 40
@@ -105,13 +106,13 @@ class AnswerGrammar:
 
 @lru_cache(maxsize=256)
 def answer_grammar(zones: tuple[str, ...]) -> AnswerGrammar:
-    """The grammar for a camera with these zones."""
+    """The grammar for a camera with areas of these names."""
     root = _scene(zones)
     return AnswerGrammar(root, f"root ::= {root.gbnf()}\n", root.longest_bytes())
 
 
 def _scene(zones: tuple[str, ...]) -> Node:
-    zone = _one_of(tuple(dict.fromkeys((*zones, UNKNOWN_ZONE))))
+    zone = _one_of(tuple(dict.fromkeys((*zones, ELSEWHERE_ZONE, UNKNOWN_ZONE))))
     person = _object(
         role=_one_of(tuple(Role)),
         zone=zone,

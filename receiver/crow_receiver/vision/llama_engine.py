@@ -5,13 +5,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crow_receiver.models.store import check_file
-from crow_receiver.vision.decode import decode_jpeg
+from crow_receiver.vision.decode import decode
 from crow_receiver.vision.grammar import answer_grammar
 from crow_receiver.vision.llama_runtime import GemmaRuntime
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.prompt import load_prompt
 from crow_receiver.vision.schema import Scene
 from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.zones import areas
 from crow_shared.errors import CrowError, Kind
 
 
@@ -22,6 +23,7 @@ class LlamaEngine:
     limits: tuple[str, ...] = (
         "sees one frame at a time: what happened between two frames is not known to it",
         "zones are told from where feet are in the picture, and movement from posture alone",
+        "cannot tell who crosses a line",
         "confidence is the model's own word, not a measured probability",
     )
 
@@ -45,10 +47,11 @@ class LlamaEngine:
     def describe(self, request: VisionRequest) -> Scene:
         """What the model says of the frame.
 
-        Raises CrowError: CORRUPT as `decode_jpeg` does, INVALID and INTERNAL as `GemmaRuntime.answer` does.
+        Raises CrowError: what `decode` raises, INVALID and INTERNAL as `GemmaRuntime.answer` does.
         """
-        picture = decode_jpeg(request.jpeg)
-        grammar = answer_grammar(request.zones)
+        side = self._runtime.image_side
+        picture = decode(request.encoding, request.coded, least=(side, side))
+        grammar = answer_grammar(tuple(area.name for area in areas(request.zones)))
         question = self._prompt.question_for(request)
         answer = self._runtime.answer(picture, question, grammar.gbnf, grammar.longest_bytes)
         try:

@@ -27,7 +27,7 @@ import numpy as np
 from llama_cpp import mtmd_cpp
 from numpy.typing import NDArray
 
-from crow_receiver.vision.decode import Picture
+from crow_receiver.vision.pixels import Pixels
 from crow_shared.errors import CrowError, Kind
 
 CONTEXT_TOKENS = 4096
@@ -61,7 +61,7 @@ class GemmaRuntime:
         self._words = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._vision = _load_vision(mmproj_path, self._model, threads, gpu_layers)
         self.image_tokens = self._count_image_tokens()
-        self._side = math.isqrt(self.image_tokens) * _PIXELS_PER_TOKEN_SIDE
+        self.image_side = math.isqrt(self.image_tokens) * _PIXELS_PER_TOKEN_SIDE  # the model sees a square
         self._batch_tokens = max(LEAST_BATCH_TOKENS, self.image_tokens)
         self._context = _new_context(self._model, threads, self._batch_tokens)
         self._memory = llama_cpp.llama_get_memory(self._context)
@@ -73,7 +73,7 @@ class GemmaRuntime:
         self._evaluate(beginning)
         self._beginning_tokens = len(beginning)
 
-    def answer(self, picture: Picture, question: str, gbnf: str, longest_bytes: int) -> str:
+    def answer(self, picture: Pixels, question: str, gbnf: str, longest_bytes: int) -> str:
         """What the model says to `question` about the picture, greedily and within the grammar.
 
         Raises CrowError: INVALID when question and answer do not fit into the context, INTERNAL when the grammar or the
@@ -160,9 +160,9 @@ class GemmaRuntime:
                 raise CrowError(Kind.INTERNAL, "model_failed", f"the picture's evaluation returned {result}")
 
     @contextmanager
-    def _image(self, picture: Picture) -> Iterator[Any]:
+    def _image(self, picture: Pixels) -> Iterator[Any]:
         """The picture as the model's chunks: its markers and its tokens."""
-        square = cv2.resize(picture, (self._side, self._side), interpolation=cv2.INTER_AREA)
+        square = cv2.resize(picture, (self.image_side, self.image_side), interpolation=cv2.INTER_AREA)
         with self._chunks(square) as chunks:
             yield chunks
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crow_receiver.vision.decode import Picture
+from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.schema import MAX_PEOPLE, Movement
+from crow_shared.zones import Point
 
 REDUCED_WIDTH = 320
 LEARN_SCENERY_S = 10.0  # time constant where nothing differs
@@ -35,25 +36,34 @@ LEAST_HEIGHT_TO_WIDTH = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Where something differs: the box's left, top, right and bottom as shares of the picture, and its movement."""
+    """Where something differs: the box's left, top, right and bottom as shares of the picture, and its movement.
+
+    `before` is where its foot was in the frame before, None where that is not known.
+    """
 
     left: float
     top: float
     right: float
     bottom: float
     movement: Movement
+    before: Point | None = None
 
     @property
-    def foot_x(self) -> float:
-        """Where it stands, from left (0) to right (1)."""
-        return (self.left + self.right) / 2
+    def foot(self) -> Point:
+        """Where it stands: the middle of its lower edge."""
+        return ((self.left + self.right) / 2, self.bottom)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one frame shows; `compared` is False when there was nothing to compare it with."""
+    """What one frame shows.
+
+    `compared` is False when there was nothing to compare it with, `followed` when its regions could not be told from
+    those of the frame before because that is too long ago.
+    """
 
     compared: bool
+    followed: bool
     regions: tuple[Region, ...]
 
 
@@ -65,7 +75,7 @@ class Scenery:
         self._capture_us = 0
         self._regions: tuple[Region, ...] = ()
 
-    def look(self, picture: Picture, capture_us: int) -> Look:
+    def look(self, picture: Pixels, capture_us: int) -> Look:
         """Compares a frame with the reference, then learns from it."""
         reduced = _reduced(picture)
         reference = self._reference
@@ -78,18 +88,18 @@ class Scenery:
             return self._start_again(reduced, capture_us)
         found = _boxes(differs)
         if elapsed_us <= 0:
-            return Look(compared=True, regions=found)
+            return Look(compared=True, followed=False, regions=found)
         regions = _matched(found, self._regions, elapsed_us)
         _learn(reference, reduced, differs, elapsed_us)
         self._capture_us, self._regions = capture_us, regions
-        return Look(compared=True, regions=regions)
+        return Look(compared=True, followed=elapsed_us <= MATCH_WITHIN_US, regions=regions)
 
     def _start_again(self, reduced: NDArray[np.float32], capture_us: int) -> Look:
         self._reference, self._capture_us, self._regions = reduced, capture_us, ()
-        return Look(compared=False, regions=())
+        return Look(compared=False, followed=False, regions=())
 
 
-def _reduced(picture: Picture) -> NDArray[np.float32]:
+def _reduced(picture: Pixels) -> NDArray[np.float32]:
     height, width = picture.shape[:2]
     size = (REDUCED_WIDTH, max(1, round(height * REDUCED_WIDTH / width)))
     small = cv2.GaussianBlur(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), (5, 5), 0)
@@ -124,20 +134,18 @@ def _matched(found: tuple[Region, ...], before: tuple[Region, ...], elapsed_us: 
         return found
     reach = MATCH_DISTANCE * max(1.0, elapsed_us / 1_000_000)
     pairs = sorted(
-        (math.hypot(now.foot_x - then.foot_x, now.bottom - then.bottom), i, j)
-        for i, now in enumerate(found)
-        for j, then in enumerate(before)
+        (math.dist(now.foot, then.foot), i, j) for i, now in enumerate(found) for j, then in enumerate(before)
     )
     regions, free = list(found), set(range(len(before)))
     for distance, i, j in pairs:
         if distance <= reach and regions[i].movement is Movement.UNKNOWN and j in free:
             free.discard(j)
-            regions[i] = replace(found[i], movement=_movement(before[j], found[i]))
+            regions[i] = replace(found[i], movement=_movement(before[j], found[i]), before=before[j].foot)
     return tuple(regions)
 
 
 def _movement(then: Region, now: Region) -> Movement:
-    sideways, deeper = now.foot_x - then.foot_x, now.bottom - then.bottom
+    sideways, deeper = now.foot[0] - then.foot[0], now.bottom - then.bottom
     if abs(sideways) >= MOVED_SIDEWAYS and abs(sideways) >= abs(deeper):
         return Movement.RIGHT if sideways > 0 else Movement.LEFT
     if abs(deeper) >= MOVED_DEEPER:

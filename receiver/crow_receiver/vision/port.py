@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from crow_receiver.vision.schema import MAX_SHORT_TEXT_CHARS, Analysis, Scene
-from crow_shared.errors import CrowError, Kind
-
-MAX_ZONES = 32
+from crow_receiver.vision.schema import Analysis, Scene
+from crow_shared.frame import Encoding
+from crow_shared.zones import Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,26 +13,17 @@ class VisionRequest:
     """One frame to describe.
 
     `camera` (organization/site/camera id, and a further word for its late frames) tells an engine that keeps state
-    between frames whose state to use; `camera_name` is for people. `zones` are the names an answer may use, from left
-    to right in equal vertical parts of the picture. `jpeg` has been accepted by `receiver.ingest` but comes from
+    between frames whose state to use; `camera_name` is for people. `zones` are the camera's own; an engine takes
+    `crow_receiver.vision.zones.areas` of them. `coded` has been accepted by `crow_receiver.ingest` but comes from
     outside: only the worker decodes it.
-    Raises CrowError(INVALID) for zones that no answer could name.
     """
 
     camera: str
     camera_name: str
     capture_us: int
-    zones: tuple[str, ...]
-    jpeg: bytes
-
-    def __post_init__(self) -> None:
-        """Checks the zones."""
-        if len(self.zones) > MAX_ZONES or not all(0 < len(zone) <= MAX_SHORT_TEXT_CHARS for zone in self.zones):
-            raise CrowError(
-                Kind.INVALID,
-                "bad_zones",
-                f"a camera has at most {MAX_ZONES} zones with names of 1 to {MAX_SHORT_TEXT_CHARS} characters",
-            )
+    zones: tuple[Zone, ...]
+    encoding: Encoding
+    coded: bytes
 
 
 class Engine(Protocol):

@@ -7,8 +7,9 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict
 
 from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.zones import areas, in_words
 
-SHOP_PROMPT = "shop-1"
+SHOP_PROMPT = "shop-2"
 _MOST_NAME_CHARS = 80
 
 
@@ -23,7 +24,7 @@ class Prompt(BaseModel):
 
     def question_for(self, request: VisionRequest) -> str:
         """The question about one frame; names appear as quoted strings, without control characters."""
-        zones = ", ".join(map(_quoted, request.zones)) or "none"
+        zones = "; ".join(f"{_quoted(area.name)} ({in_words(area)})" for area in areas(request.zones))
         return self.question.strip().format(camera=_quoted(request.camera_name), zones=zones)
 
 

@@ -34,7 +34,6 @@ LATE_TURN = 4  # of a camera's turns
 LOOK_AGAIN_S = 1.0  # for frames whose next try lies in the future
 READ_AGAIN_S = 1.0
 RETRY_FIRST_S = 1.0
-ZONES = ("left", "centre", "right")  # until cameras bring zones of their own
 
 
 class Sessions(Protocol):
@@ -139,10 +138,11 @@ class AnalysisScheduler:
     async def _try(self, frame: PendingFrame) -> None:
         """Raises CrowError when no engine saw the frame, or what came of it could not be written."""
         try:
-            jpeg = await self._store.read_picture(frame.picture)
+            coded = await self._store.read_picture(frame.picture)
             # An engine that compares successive frames must not jump to and fro between then and now.
             line = f"{frame.camera.key}/late" if frame.late else str(frame.camera.key)
-            request = VisionRequest(line, frame.camera.name, frame.capture_us, ZONES, jpeg)
+            camera = frame.camera
+            request = VisionRequest(line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded)
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
         except CrowError as error:
             if error.retryable and error.code not in FRAME_AT_FAULT:

@@ -9,12 +9,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crow_shared.zones import MAX_ZONES
+
 SCHEMA_VERSION = 1
 MAX_PEOPLE = 8
 MAX_INTERACTIONS = 8
 MAX_DESCRIPTION_CHARS = 600
 MAX_SHORT_TEXT_CHARS = 60
-UNKNOWN_ZONE = "unknown"
+MAX_CROSSED_LINES = MAX_ZONES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT_CHARS)]
@@ -71,7 +73,7 @@ class _Strict(BaseModel):
 
 
 class Person(_Strict):
-    """One person in the picture; `zone` is a zone's name, `confidence` is from 0 to 1."""
+    """One person in the picture; `zone` is a zone's name, `elsewhere` or `unknown`, `confidence` is from 0 to 1."""
 
     role: Role
     zone: ShortText
@@ -89,9 +91,21 @@ class ProductInteraction(_Strict):
     confidence: Share
 
 
+class LineCrossings(_Strict):
+    """How many crossed one of the camera's lines since the frame before, each way.
+
+    Inwards is from the line's left to its right, looking from its first point to its second.
+    """
+
+    line: ShortText
+    inwards: Annotated[int, Field(ge=0, le=MAX_PEOPLE)]
+    outwards: Annotated[int, Field(ge=0, le=MAX_PEOPLE)]
+
+
 class Scene(_Strict):
     """All that one frame shows.
 
+    `crossings` are of the lines that somebody crossed; None where the engine cannot tell, or the camera has no line.
     `queue_length` counts the people who wait at a till; None where the engine cannot tell. `description` stands on its
     own: the services behind the queues read nothing else.
     """
@@ -99,6 +113,7 @@ class Scene(_Strict):
     people: Annotated[list[Person], Field(max_length=MAX_PEOPLE)]
     interactions: Annotated[list[ProductInteraction], Field(max_length=MAX_INTERACTIONS)]
     queue_length: Annotated[int, Field(ge=0, le=99)] | None
+    crossings: Annotated[list[LineCrossings], Field(max_length=MAX_CROSSED_LINES)] | None = None
     confidence: Share
     description: Annotated[str, Field(min_length=1, max_length=MAX_DESCRIPTION_CHARS)]
 

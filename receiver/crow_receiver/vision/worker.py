@@ -63,11 +63,11 @@ def _engine(config: WorkerConfig) -> Engine:
     return LlamaEngine(config)
 
 
-def _answer(engine: Engine, header: bytes, jpeg: bytes) -> Described | Failed:
+def _answer(engine: Engine, header: bytes, coded: bytes) -> Described | Failed:
     started_s = time.monotonic()
     try:
         ask = Describe.model_validate_json(header)
-        request = VisionRequest(ask.camera, ask.camera_name, ask.capture_us, ask.zones, jpeg)
+        request = VisionRequest(ask.camera, ask.camera_name, ask.capture_us, ask.zones, ask.encoding, coded)
         scene = engine.describe(request)
     except CrowError as error:
         return Failed.of(error)

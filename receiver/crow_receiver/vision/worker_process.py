@@ -101,9 +101,10 @@ class WorkerProcess:
             camera_name=request.camera_name,
             capture_us=request.capture_us,
             zones=request.zones,
+            encoding=request.encoding,
         )
         late = CrowError(Kind.TIMEOUT, "frame_deadline", f"the frame was not described within {deadline_s:g} s")
-        answer = await self._exchange(packed(ask, request.jpeg), deadline_s, late)
+        answer = await self._exchange(packed(ask, request.coded), deadline_s, late)
         self.answered += 1
         if isinstance(answer, Described):
             return answer.analysis

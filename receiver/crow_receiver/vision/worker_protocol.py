@@ -3,7 +3,7 @@
 A message is a header of JSON and a body of bytes, each preceded by its length as four bytes, big-endian, header first.
 
 1. The worker's first message in is its `WorkerConfig`; its first message out is `Ready`, or `Failed` and then its end.
-2. After that each `Describe` (body: the JPEG) is answered by one `Described` or `Failed`, in order, one at a time.
+2. After that each `Describe` (body: the coded picture) is answered by one `Described` or `Failed`, in order, singly.
 3. Lengths are checked before anything is allocated: either side may have gone mad.
 """
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_PICTURE_BYTES
+from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
+from crow_shared.zones import Zone
 
 MAX_HEADER_BYTES = 256 << 10
 LENGTHS = struct.Struct(">II")
@@ -55,7 +56,8 @@ class Describe(_Message):
     camera: str
     camera_name: str
     capture_us: int
-    zones: tuple[str, ...]
+    zones: tuple[Zone, ...]
+    encoding: Encoding
 
 
 class Described(_Message):

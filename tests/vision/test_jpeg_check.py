@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vision_parts import coded
 
-from crow_receiver.ingest.picture import MAX_PADDING_BYTES, inspect_jpeg
+from crow_receiver.ingest.jpeg import MAX_PADDING_BYTES
+from crow_receiver.ingest.picture import inspect_picture
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_PICTURE_BYTES
+from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
 
+inspect_jpeg = partial(inspect_picture, Encoding.JPEG)
 NOISE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
 JPEG = coded(NOISE)
 PROGRESSIVE = coded(NOISE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
