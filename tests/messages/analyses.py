@@ -9,12 +9,14 @@ from jsonschema import Draft202012Validator
 
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
 from crow_receiver.vision.schema import (
+    MAX_CROSSED_LINES,
     MAX_DESCRIPTION_CHARS,
     MAX_INTERACTIONS,
     MAX_PEOPLE,
     Action,
     Activity,
     Analysis,
+    LineCrossings,
     Movement,
     Person,
     ProductInteraction,
@@ -22,6 +24,7 @@ from crow_receiver.vision.schema import (
     Role,
     Scene,
 )
+from crow_shared.frame import TimeSource
 from crow_shared.identity import CameraKey
 
 START_US = 1_700_000_040_000_000  # a whole minute
@@ -63,6 +66,7 @@ def frame(
     people: list[Person] | None = None,
     interactions: list[ProductInteraction] | None = None,
     queue_length: int | None = None,
+    crossings: list[LineCrossings] | None = None,
     description: str = "Two people stand at the till.",
     provenance: Provenance = CLASSIC,
 ) -> AnalysedFrame:
@@ -70,11 +74,13 @@ def frame(
         people=people or [],
         interactions=interactions or [],
         queue_length=queue_length,
+        crossings=crossings,
         confidence=0.5,
         description=description,
     )
     capture_us = START_US + 1000 * (index * 1000 if after_ms is None else after_ms)
-    return AnalysedFrame(index, capture_us, Analysis(scene=scene, provenance=provenance))
+    analysis = Analysis(scene=scene, provenance=provenance)
+    return AnalysedFrame(index, capture_us, TimeSource.CAMERA, -1_234_567, True, False, analysis)
 
 
 def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
@@ -87,6 +93,7 @@ def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
             handling(product=(mark[place] + "\x02" * 60)[:60], zone="\x01" * 60) for place in range(MAX_INTERACTIONS)
         ],
         queue_length=99,
+        crossings=[LineCrossings(line="\x01" * 60, inwards=8, outwards=8)] * MAX_CROSSED_LINES,
         description="\x03" * MAX_DESCRIPTION_CHARS,
         provenance=Provenance(
             engine="\x01" * 60,
@@ -126,6 +133,11 @@ _scenes = st.builds(
         max_size=MAX_INTERACTIONS,
     ),
     queue_length=st.none() | st.integers(0, 99),
+    crossings=st.none()
+    | st.lists(
+        st.builds(LineCrossings, line=_short, inwards=st.integers(0, 8), outwards=st.integers(0, 8)),
+        max_size=MAX_CROSSED_LINES,
+    ),
     confidence=_share,
     description=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60),
 )
@@ -136,5 +148,9 @@ def analysed_frames(provenances: st.SearchStrategy[Provenance] = _provenances) -
         AnalysedFrame,
         frame_index=st.integers(0, 3600),
         capture_us=st.integers(0, 2**52),
+        time_source=st.sampled_from(TimeSource),
+        clock_skew_us=st.none() | st.integers(-(2**52), 2**52),
+        masked=st.booleans(),
+        blurred=st.booleans(),
         analysis=st.builds(Analysis, scene=_scenes, provenance=provenances),
     )

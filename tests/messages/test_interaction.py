@@ -24,6 +24,7 @@ from crow_receiver.messages.envelope import queue_message
 from crow_receiver.messages.inputs import AnalysedFrame
 from crow_receiver.messages.interaction import InteractionBatch, batch_has_room, interaction_batch
 from crow_receiver.queue.port import INTERACTION_QUEUE, MAX_MESSAGE_BYTES
+from crow_receiver.vision.schema import LineCrossings
 from crow_shared.frame import MAX_MESSAGE_BYTES as GRPC_MAX_BYTES
 
 VALID = validator("interaction-batch-1")
@@ -89,6 +90,15 @@ def test_the_extra_fields_of_a_frame_are_what_the_engine_said() -> None:
     assert body()["engine"]["limits"] == CLASSIC.limits
 
 
+def test_a_frame_says_by_whose_clock_it_was_taken_and_what_was_done_to_it() -> None:
+    crossings = [LineCrossings(line="Door", inwards=1, outwards=0)]
+    told = json.loads(interaction_batch(FACTS, 0, [frame(0, crossings=crossings)], late=False).to_json())
+    analysis = told["frameAnalyses"][0]
+    assert (analysis["timeSource"], analysis["clockSkewMs"]) == ("camera", -1235)
+    assert (analysis["masked"], analysis["blurred"]) == (True, False)
+    assert analysis["crossings"] == [{"line": "Door", "inwards": 1, "outwards": 0}]
+
+
 def test_frames_are_told_in_the_order_of_capture() -> None:
     batch = interaction_batch(FACTS, 0, [frame(2), frame(0), frame(1)], late=False)
     assert [analysis.frame_index for analysis in batch.frame_analyses] == [0, 1, 2]
@@ -136,10 +146,13 @@ def test_schema_and_model_have_the_same_fields_and_all_of_the_contract_is_requir
         ("frameAnalysis", "FrameAnalysis"),
         ("person", "PersonSeen"),
         ("interaction", "InteractionSeen"),
+        ("crossings", "CrossingsSeen"),
         ("engine", "EngineNote"),
     ):
         assert set(published["$defs"][theirs]["properties"]) == set(model["$defs"][ours]["properties"])
         assert set(published["$defs"][theirs]["required"]) == set(model["$defs"][ours]["required"])
+    frame_fields = published["$defs"]["frameAnalysis"]["properties"]
+    assert frame_fields["timeSource"]["enum"] == model["$defs"]["TimeSource"]["enum"]
     enums = {"role": "Role", "activity": "Activity", "movement": "Movement"}
     for field, name in enums.items():
         assert published["$defs"]["person"]["properties"][field]["enum"] == model["$defs"][name]["enum"]

@@ -23,7 +23,7 @@ from crow_receiver.messages.envelope import queue_message
 from crow_receiver.messages.inputs import AnalysedFrame
 from crow_receiver.messages.pattern import PatternWindow, pattern_window, session_summary
 from crow_receiver.queue.port import MAX_MESSAGE_BYTES, PATTERN_QUEUE
-from crow_receiver.vision.schema import Action, Activity, Role
+from crow_receiver.vision.schema import Action, Activity, LineCrossings, Role
 
 VALID = validator("pattern-window-1")
 
@@ -57,9 +57,25 @@ def test_a_window_sums_people_zones_and_product_signals_of_its_minute() -> None:
         {"action": "putback", "product": None, "count": 1},
     ]
     assert told["queue"] == {"frames": 2, "mean": 1.5, "max": 2}
+    assert told["crossings"] is None
     assert [engine["name"] for engine in told["engines"]] == ["classic"]
     assert (told["windowStart"], told["windowEnd"]) == (START_US // 1000, START_US // 1000 + 60_000)
     assert (told["batches"], told["minutes"]) == (None, None)
+
+
+def test_crossings_are_summed_by_line_over_the_frames_in_which_the_engine_could_tell() -> None:
+    frames = [
+        frame(0, crossings=[LineCrossings(line="Door", inwards=2, outwards=0)]),
+        frame(1, crossings=[]),
+        frame(2),
+        frame(3, crossings=[LineCrossings(line=name, inwards=1, outwards=1) for name in ("Back", "Door")]),
+    ]
+    told = json.loads(pattern_window(FACTS, START_US, frames, failed=0).to_json())
+    VALID.validate(told)
+    assert told["crossings"] == {
+        "frames": 3,
+        "lines": [{"line": "Door", "inwards": 3, "outwards": 1}, {"line": "Back", "inwards": 1, "outwards": 1}],
+    }
 
 
 def test_person_seconds_follow_the_sample_interval_and_are_null_where_it_is_unknown() -> None:
@@ -157,11 +173,14 @@ def test_schema_and_model_have_the_same_fields() -> None:
         "people": "PeopleFigures",
         "otherZones": "OtherZones",
         "queue": "QueueFigures",
+        "crossings": "CrossingFigures",
     }
     for field, name in parts.items():
         assert set(published["properties"][field]["required"]) == set(model["$defs"][name]["required"])
     for field, name in {"zones": "ZoneFigures", "interactions": "ProductSignal"}.items():
         assert set(published["properties"][field]["items"]["required"]) == set(model["$defs"][name]["required"])
+    lines = published["properties"]["crossings"]["properties"]["lines"]["items"]
+    assert set(lines["required"]) == set(model["$defs"]["LineFigures"]["required"])
     for field, enum in {"roles": "Role", "activities": "Activity", "movements": "Movement"}.items():
         assert published["properties"][field]["required"] == model["$defs"][enum]["enum"]
     assert schema("interaction-batch-1")["$defs"]["engine"] == published["$defs"]["engine"]

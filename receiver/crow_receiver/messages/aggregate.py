@@ -26,6 +26,9 @@ class Aggregate:
     queue_frames: int = 0
     queue_people: int = 0
     queue_max: int = 0
+    crossing_frames: int = 0
+    inwards: Counter[str] = field(default_factory=Counter)
+    outwards: Counter[str] = field(default_factory=Counter)
     engines: list[EngineNote] = field(default_factory=list)
 
     @classmethod
@@ -50,6 +53,11 @@ class Aggregate:
             self.zone_people_max[zone] = max(self.zone_people_max.get(zone, 0), count)
         self.zone_interactions.update(interaction.zone for interaction in scene.interactions)
         self.signals.update((interaction.action, interaction.product) for interaction in scene.interactions)
+        if scene.crossings is not None:
+            self.crossing_frames += 1
+            for each in scene.crossings:
+                self.inwards[each.line] += each.inwards
+                self.outwards[each.line] += each.outwards
         if scene.queue_length is not None:
             self.queue_frames += 1
             self.queue_people += scene.queue_length

@@ -3,15 +3,23 @@
 from dataclasses import dataclass
 
 from crow_receiver.vision.schema import Analysis
+from crow_shared.frame import TimeSource
 from crow_shared.identity import CameraKey
 
 
 @dataclass(frozen=True, slots=True)
 class AnalysedFrame:
-    """One frame of a session with its analysis; `frame_index` counts from 0 within the session."""
+    """One frame of a session with its analysis; `frame_index` counts from 0 within the session.
+
+    The rest is as `crow_shared.frame.Frame` says it.
+    """
 
     frame_index: int
     capture_us: int
+    time_source: TimeSource
+    clock_skew_us: int | None
+    masked: bool
+    blurred: bool
     analysis: Analysis
 
 

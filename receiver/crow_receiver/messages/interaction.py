@@ -13,11 +13,13 @@ from crow_receiver.messages.body import Body, Count, EngineNote, TimestampMs
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts, as_ms
 from crow_receiver.queue.port import MAX_MESSAGE_BYTES
 from crow_receiver.vision.schema import (
+    MAX_CROSSED_LINES,
     MAX_DESCRIPTION_CHARS,
     MAX_INTERACTIONS,
     MAX_PEOPLE,
     Action,
     Activity,
+    LineCrossings,
     Movement,
     Person,
     ProductInteraction,
@@ -25,6 +27,7 @@ from crow_receiver.vision.schema import (
     Share,
     ShortText,
 )
+from crow_shared.frame import TimeSource
 
 SCHEMA_VERSION: Literal[1] = 1
 _LARGEST_INDEX = 10**9  # stands for an index not yet known where a size is reckoned
@@ -59,28 +62,52 @@ class InteractionSeen(Body):
         return cls(**dict(interaction))
 
 
+class CrossingsSeen(Body):
+    """How many crossed one of the camera's lines since the frame before, each way."""
+
+    line: ShortText
+    inwards: Count
+    outwards: Count
+
+    @classmethod
+    def of(cls, crossings: LineCrossings) -> "CrossingsSeen":
+        """As the engine said it."""
+        return cls(**dict(crossings))
+
+
 class FrameAnalysis(Body):
-    """One frame: the first three fields are the consumer's contract."""
+    """One frame: its index, timestamp and description are the consumer's contract."""
 
     frame_index: Count
     timestamp: TimestampMs
+    time_source: TimeSource
+    clock_skew_ms: int | None
+    masked: bool
+    blurred: bool
     description: Annotated[str, Field(min_length=1, max_length=MAX_DESCRIPTION_CHARS)]
     people: Annotated[list[PersonSeen], Field(max_length=MAX_PEOPLE)]
     interactions: Annotated[list[InteractionSeen], Field(max_length=MAX_INTERACTIONS)]
     queue_length: Annotated[int, Field(ge=0, le=99)] | None
+    crossings: Annotated[list[CrossingsSeen], Field(max_length=MAX_CROSSED_LINES)] | None
     confidence: Share
 
     @classmethod
     def of(cls, frame: AnalysedFrame) -> "FrameAnalysis":
         """The frame's part of the message."""
         scene = frame.analysis.scene
+        crossings = None if scene.crossings is None else [CrossingsSeen.of(each) for each in scene.crossings]
         return cls(
             frame_index=frame.frame_index,
             timestamp=as_ms(frame.capture_us),
+            time_source=frame.time_source,
+            clock_skew_ms=None if frame.clock_skew_us is None else round(frame.clock_skew_us / 1000),
+            masked=frame.masked,
+            blurred=frame.blurred,
             description=scene.description,
             people=[PersonSeen.of(person) for person in scene.people],
             interactions=[InteractionSeen.of(interaction) for interaction in scene.interactions],
             queue_length=scene.queue_length,
+            crossings=crossings,
             confidence=scene.confidence,
         )
 

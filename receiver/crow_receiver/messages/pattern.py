@@ -18,6 +18,7 @@ from crow_receiver.vision.schema import Action, Activity, Movement, Role, ShortT
 SCHEMA_VERSION: Literal[1] = 1
 MINUTE_US = 60_000_000
 MAX_ZONES = 32
+MAX_LINES = 32  # a camera has no more; one whose lines are renamed within a session is told of the busiest
 MAX_PRODUCT_SIGNALS = 64
 
 Amount = Annotated[float, Field(ge=0)]
@@ -72,6 +73,21 @@ class QueueFigures(Body):
     max: Count
 
 
+class LineFigures(Body):
+    """How many were seen to cross one of the camera's lines, each way."""
+
+    line: ShortText
+    inwards: Count
+    outwards: Count
+
+
+class CrossingFigures(Body):
+    """The lines that were crossed, over the frames in which the engine could tell."""
+
+    frames: Count
+    lines: Annotated[list[LineFigures], Field(max_length=MAX_LINES)]
+
+
 class PatternWindow(Body):
     """The whole body; the highest revision replaces the others of its session, and for a window of its minute."""
 
@@ -97,6 +113,7 @@ class PatternWindow(Body):
     interactions: Annotated[list[ProductSignal], Field(max_length=MAX_PRODUCT_SIGNALS)]
     other_interactions: Count
     queue: QueueFigures | None
+    crossings: CrossingFigures | None
     engines: Annotated[list[EngineNote], Field(max_length=MAX_ENGINES)]
     batches: Count | None
     minutes: Count | None
@@ -189,6 +206,7 @@ def _window(
         ],
         other_interactions=sum(count for _, count in signals[MAX_PRODUCT_SIGNALS:]),
         queue=_queue(aggregate),
+        crossings=_crossings(aggregate),
         engines=aggregate.engines,
         batches=batches,
         minutes=minutes,
@@ -236,6 +254,17 @@ def _queue(aggregate: Aggregate) -> QueueFigures | None:
         return None
     mean = _mean(aggregate.queue_people, aggregate.queue_frames)
     return QueueFigures(frames=aggregate.queue_frames, mean=mean, max=aggregate.queue_max)
+
+
+def _crossings(aggregate: Aggregate) -> CrossingFigures | None:
+    if not aggregate.crossing_frames:
+        return None
+    both = aggregate.inwards + aggregate.outwards
+    names = sorted(both, key=lambda name: (-both[name], name))[:MAX_LINES]
+    lines = [
+        LineFigures(line=name, inwards=aggregate.inwards[name], outwards=aggregate.outwards[name]) for name in names
+    ]
+    return CrossingFigures(frames=aggregate.crossing_frames, lines=lines)
 
 
 def _mean(total: int, frames: int) -> float:

@@ -19,6 +19,7 @@ from crow_receiver.store.cameras import by_id
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Transaction
 from crow_receiver.vision.schema import Analysis
+from crow_shared.frame import TimeSource
 
 REST_FIRST_US = 10_000_000  # a changed window is told of when nothing has changed it for so long, doubled per revision
 REST_DOUBLINGS = 5
@@ -160,8 +161,8 @@ def _state(db: sqlite3.Connection, session_id: str) -> SessionState:
 def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int) -> None:
     facts, closings, batch_index = _facts(db, session_id)
     waiting = db.execute(
-        """select frame.id, frame_index, capture_us, body from analysis join frame on frame.id = analysis.frame
-           where analysis.session_id = ? and batch_index is null order by frame.id limit ?""",
+        f"""select frame.id, {_ANALYSED} from analysis join frame on frame.id = analysis.frame
+           where analysis.session_id = ? and batch_index is null order by frame.id limit ?""",  # noqa: S608 — constant
         (session_id, limits.frames),
     ).fetchall()
     batch: list[AnalysedFrame] = []
@@ -226,13 +227,14 @@ def _facts(db: sqlite3.Connection, session_id: str) -> tuple[SessionFacts, int, 
     )
 
 
+_ANALYSED = "frame_index, capture_us, time_source, clock_skew_us, masked, blurred, body"
 _ALL_TIMES = (-(2**62), 2**62)
 
 
 def _analysed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _ALL_TIMES) -> list[AnalysedFrame]:
     rows = db.execute(
-        """select frame_index, capture_us, body from frame join analysis on analysis.frame = frame.id
-           where frame.session_id = ? and capture_us >= ? and capture_us < ? order by capture_us""",
+        f"""select {_ANALYSED} from frame join analysis on analysis.frame = frame.id
+           where frame.session_id = ? and capture_us >= ? and capture_us < ? order by capture_us""",  # noqa: S608
         (session_id, *span),
     )
     return [_frame(*row) for row in rows]
@@ -246,8 +248,11 @@ def _failed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _AL
     return int(failed)
 
 
-def _frame(frame_index: int, capture_us: int, body: str) -> AnalysedFrame:
-    return AnalysedFrame(frame_index, capture_us, Analysis.model_validate_json(body))
+def _frame(
+    index: int, capture_us: int, time_source: str, skew_us: int | None, masked: int, blurred: int, body: str
+) -> AnalysedFrame:
+    said = Analysis.model_validate_json(body)
+    return AnalysedFrame(index, capture_us, TimeSource(time_source), skew_us, bool(masked), bool(blurred), said)
 
 
 def _put(db: sqlite3.Connection, session_id: str, body: InteractionBatch | PatternWindow, now_us: int) -> None:
