@@ -2,50 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import cv2
 import pytest
 from camera_rig import CANARY, USER, write_clip
-from click.testing import CliRunner, Result
+from camera_shell import Shell
 
 from crow_daemon.cli.camera import camera
-from crow_daemon.registry.registry import Registry
-from crow_shared.cli import CrowGroup
 from crow_sim.rtsp.faults import Faults
 from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
 
 URL = "rtsp://192.168.1.64/stream1"
 
 
-@dataclass
-class Shell:
-    """Runs commands against one registry."""
-
-    path: Path
-
-    def registry(self) -> Registry:
-        return Registry(self.path)
-
-    def __call__(self, *words: str, stdin: str | None = None) -> Result:
-        group = CrowGroup(commands=[camera])
-        return CliRunner().invoke(group, ["camera", *words], input=stdin, obj=self)
-
-    def ok(self, *words: str, stdin: str | None = None) -> str:
-        result = self(*words, stdin=stdin)
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    def shown(self, camera_id: str) -> dict[str, Any]:
-        return json.loads(self.ok("show", camera_id, "--json"))
-
-
 @pytest.fixture
 def crow(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "cameras.db")
+    return Shell(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +206,27 @@ def test_a_user_name_without_a_way_to_give_the_password_is_refused(crow: Shell) 
     done = crow("add", "till", "--url", "rtsp://10.0.0.9/1", "--username", "shop")
     assert done.exit_code == 2
     assert "--password-stdin" in done.stderr
+
+
+def test_a_maker_s_name_fills_in_both_streams(crow: Shell) -> None:
+    crow.ok("add", "door", "--vendor", "hikvision", "--host", "192.168.1.64", "--channel", "2")
+    shown = crow.shown("door")
+    assert shown["url"] == "rtsp://192.168.1.64/Streaming/Channels/201"
+    assert shown["sub_url"] == "rtsp://192.168.1.64/Streaming/Channels/202"
+    crow.ok("edit", "door", "--no-sub-url")
+    assert crow.shown("door")["sub_url"] is None
+    assert "rtsp://{host}/Streaming/Channels/{channel}01" in crow.ok("vendors")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--vendor", "hikvision"),
+        ("--vendor", "hikvision", "--host", "10.0.0.9", "--url", URL),
+        ("--url", URL, "--channel", "2"),
+        ("--vendor", "acme", "--host", "10.0.0.9"),
+    ],
+)
+def test_a_maker_s_options_go_together_or_not_at_all(words: tuple[str, ...], crow: Shell) -> None:
+    assert crow("add", "door", *words).exit_code == 2
+    assert json.loads(crow.ok("list", "--json")) == []
