@@ -44,11 +44,16 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class CameraMark:
-    """How far a camera has come: numbers given out, and numbers durable at the receiver or given up there."""
+    """How far a camera has come: numbers given out, and numbers durable at the receiver or given up there.
+
+    `last_capture_us` is the capture time of the frame that got the camera's last number, of whichever epoch, in
+    microseconds since the Unix epoch; None while there was none.
+    """
 
     camera_id: str
     last_seq: int
     acked_seq: int
+    last_capture_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Accounts:
         self._epochs: dict[str, dict[str, _Camera]] = {}
         self._lost: dict[tuple[str, HoleReason], Lost] = {}
         self._forgotten: dict[str, int] = {}
+        self._last_captures_us: dict[str, int] = {}
 
     def epochs(self) -> list[str]:
         """Oldest first."""
@@ -122,7 +128,7 @@ class Accounts:
     def mark(self, epoch: str, camera_id: str) -> CameraMark:
         """How far a camera has come; zeros for one that has given out no number."""
         camera = self._epochs.get(epoch, {}).get(camera_id, _NOTHING)
-        return CameraMark(camera_id, camera.last_seq, camera.acked_seq)
+        return CameraMark(camera_id, camera.last_seq, camera.acked_seq, self.last_capture_us(camera_id))
 
     def marks(self, epoch: str) -> list[CameraMark]:
         """How far each camera of an epoch has come."""
@@ -130,18 +136,29 @@ class Accounts:
 
     def totals(self) -> list[CameraMark]:
         """Per camera, how many numbers were given out and how many acknowledged, since the spool was made, by id."""
-        sums = {camera_id: CameraMark(camera_id, numbers, numbers) for camera_id, numbers in self._forgotten.items()}
+        sums = {
+            camera_id: CameraMark(camera_id, numbers, numbers, self.last_capture_us(camera_id))
+            for camera_id, numbers in self._forgotten.items()
+        }
         for epoch in self._epochs:
             for mark in self.marks(epoch):
                 sum_ = sums.get(mark.camera_id, _NO_MARK)
                 given_out, acked = sum_.last_seq + mark.last_seq, sum_.acked_seq + mark.acked_seq
-                sums[mark.camera_id] = CameraMark(mark.camera_id, given_out, acked)
+                sums[mark.camera_id] = CameraMark(mark.camera_id, given_out, acked, mark.last_capture_us)
         return [sums[camera_id] for camera_id in sorted(sums)]
 
     def give_out(self, epoch: str, camera_id: str, through_seq: int) -> None:
         """Numbers up to `through_seq` have been given out; a camera or an epoch that is not known is taken up."""
         camera = self._epochs.setdefault(epoch, {}).setdefault(camera_id, _Camera())
         camera.last_seq = max(camera.last_seq, through_seq)
+
+    def last_capture_us(self, camera_id: str) -> int | None:
+        """The capture time of the frame that got the camera's last number; may be asked from any thread."""
+        return self._last_captures_us.get(camera_id)
+
+    def captured(self, camera_id: str, capture_us: int) -> None:
+        """The camera's last number went to a frame of this capture time."""
+        self._last_captures_us[camera_id] = capture_us
 
     def acknowledge(self, epoch: str, camera_id: str, through_seq: int) -> bool:
         """Everything up to `through_seq`, as far as given out, is the receiver's; returns whether that is news."""
@@ -225,21 +242,30 @@ class Accounts:
             for lost in self._lost.values()
         ]
         forgotten = [
-            pb.ForgottenNumbers(camera_id=camera_id, numbers=numbers) for camera_id, numbers in self._forgotten.items()
+            pb.ForgottenNumbers(
+                camera_id=camera_id, numbers=numbers, last_capture_us=self._last_captures_us.get(camera_id)
+            )
+            for camera_id, numbers in self._forgotten.items()
         ]
         return pb.SegmentStart(format_version=FORMAT_VERSION, epochs=epochs, lost=lost, forgotten=forgotten)
 
     def restore(self, start: pb.SegmentStart) -> None:
         """Becomes what `snapshot` had said."""
         self._epochs = {}
+        self._last_captures_us = {}
         for state in start.epochs:
             epoch = self._epochs[state.marks.epoch] = {}
             for mark in state.marks.cameras:
                 epoch[mark.camera_id] = _Camera(mark.last_seq, min(mark.acked_seq, mark.last_seq))
+                if mark.HasField("last_capture_us"):
+                    self.captured(mark.camera_id, mark.last_capture_us)
             for message in state.holes:
                 if message.camera_id in epoch:
                     epoch[message.camera_id].add_hole(hole_of(message))
         self._forgotten = {forgotten.camera_id: forgotten.numbers for forgotten in start.forgotten}
+        for forgotten in start.forgotten:
+            if forgotten.HasField("last_capture_us"):
+                self.captured(forgotten.camera_id, forgotten.last_capture_us)
         self._lost = {}
         for lost in start.lost:
             reason = _REASONS.get(lost.reason, HoleReason.CORRUPT)
@@ -249,7 +275,13 @@ class Accounts:
 def marks_message(epoch: str, marks: list[CameraMark]) -> pb.Marks:
     """Marks as they are written down."""
     cameras = [
-        pb.CameraMark(camera_id=mark.camera_id, last_seq=mark.last_seq, acked_seq=mark.acked_seq) for mark in marks
+        pb.CameraMark(
+            camera_id=mark.camera_id,
+            last_seq=mark.last_seq,
+            acked_seq=mark.acked_seq,
+            last_capture_us=mark.last_capture_us,
+        )
+        for mark in marks
     ]
     return pb.Marks(epoch=epoch, cameras=cameras)
 

@@ -96,6 +96,8 @@ class _Fold:
                 for mark in found.header.marks.cameras:
                     self._passed(found.header.marks.epoch, mark.camera_id, mark.last_seq)
                     self.result.accounts.acknowledge(found.header.marks.epoch, mark.camera_id, mark.acked_seq)
+                    if mark.HasField("last_capture_us"):
+                        self.result.accounts.captured(mark.camera_id, mark.last_capture_us)
             case "given_up":
                 self.result.accounts.give_up(found.header.given_up.epoch, hole_of(found.header.given_up.hole))
 
@@ -132,6 +134,7 @@ class _Fold:
         self._passed(epoch, camera_id, seq - 1)
         self._seen[epoch, camera_id] = seq
         self.result.accounts.give_out(epoch, camera_id, seq)
+        self.result.accounts.captured(camera_id, spooled.frame.capture_time_us)
         self.segment.add(spooled)
 
     def _passed(self, epoch: str, camera_id: str, last_seq: int) -> None:

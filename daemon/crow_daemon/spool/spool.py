@@ -198,6 +198,13 @@ class Spool:
         """Per camera, how many numbers were given out and how many acknowledged, since the spool was made, by id."""
         return self._accounts.totals()
 
+    def last_capture_us(self, camera_id: str) -> int | None:
+        """The capture time of the frame that got the camera's last number, ever; None while there was none.
+
+        May be asked from any thread.
+        """
+        return self._accounts.last_capture_us(camera_id)
+
     def last_captures_us(self, camera_id: str, frames: int) -> list[int]:
         """The capture times of the last frames of a camera that got a number, oldest first.
 
@@ -290,7 +297,7 @@ class Spool:
         records: list[tuple[pb.RecordHeader, bytes]] = []
         for frame in frames:
             before = marks.get(frame.camera_id) or self._accounts.mark(epoch, frame.camera_id)
-            marks[frame.camera_id] = replace(before, last_seq=before.last_seq + 1)
+            marks[frame.camera_id] = replace(before, last_seq=before.last_seq + 1, last_capture_us=frame.capture_us)
             numbered.append(replace(frame, seq=before.last_seq + 1))
             header = to_wire(replace(numbered[-1], payload=b""))
             spooled = pb.SpooledFrame(
@@ -305,6 +312,8 @@ class Spool:
         self._log.write(records)
         for mark in marks.values():
             self._accounts.give_out(epoch, mark.camera_id, mark.last_seq)
+        for frame in numbered:
+            self._accounts.captured(frame.camera_id, frame.capture_us)
         return numbered
 
     def _note(self, headers: Sequence[pb.RecordHeader]) -> None:

@@ -1,7 +1,7 @@
 """The one thread that uses the spool, and the bounded hand-over of fresh frames into it.
 
 Invariants
-1. Every use of the Spool happens on this thread.
+1. Every use of the Spool happens on this thread, but for two questions that it answers to any.
 2. At most `MAX_WAITING_FRAMES` fresh frames wait in memory, and `MAX_WAITING_BYTES` give or take one. Then `offer` says
    no, `refusal` says why, and the camera counts the sample as dropped: memory stays bounded however slow the disk is.
 3. A frame leaves the waiting line only after `Spool.append` has returned. When the disk refuses, the same frames are
@@ -98,6 +98,18 @@ class SpoolThread:
         assert self._loop is not None, "started"
         self._loop.call_soon_threadsafe(self._fresh.set)
         return True
+
+    def last_capture_us(self, camera_id: str) -> int | None:
+        """The capture time of the camera's last frame that was taken over, from any thread; None while there was none.
+
+        It is durable as soon as the frame is: a recording that was interrupted goes on behind it.
+        """
+        assert self._spool is not None, "started"
+        with self._lock:  # a frame leaves the line after the spool has it, so it is found in one of the two
+            for frame in reversed(self._waiting):
+                if frame.camera_id == camera_id:
+                    return frame.capture_us
+        return self._spool.last_capture_us(camera_id)
 
     @property
     def waiting(self) -> int:

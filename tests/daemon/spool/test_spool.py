@@ -74,6 +74,21 @@ def test_numbers_are_not_given_out_again_when_all_frames_are_gone(tmp_path: Path
     again.close()
 
 
+def test_the_last_capture_time_outlives_the_frame_and_its_epoch(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, ROOM, segment_bytes=300)
+    (epoch,) = spool.epochs()
+    spool.append([frame("till", b"x" * 300, 7_000_000), frame("door", b"x", 5_000_000)])
+    spool.start_epoch()
+    spool.append([frame("door", b"x" * 300, 6_000_000)])
+    spool.release(epoch, {"till": 1, "door": 1})
+    spool.append([frame("other", b"x" * 300)])
+    for opened in (spool, None):
+        again = opened or Spool(tmp_path, ROOM)
+        assert epoch not in again.epochs()
+        assert [again.last_capture_us(name) for name in ("till", "door", "none")] == [7_000_000, 6_000_000, None]
+        again.close()
+
+
 def test_the_bound_holds_and_what_was_let_go_is_accounted_for(tmp_path: Path) -> None:
     spool = Spool(tmp_path, SpoolLimits(10_000), segment_bytes=2_000)
     for _ in range(100):

@@ -82,6 +82,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.promised: dict[Key, bytes] = {}
         self.delivered: set[Key] = set()
         self.holes: set[Key] = set()  # all that was ever seen
+        self.captured: dict[str, int] = {}  # capture time of each camera's last frame
         self.open()
 
     def open(self) -> None:
@@ -95,12 +96,14 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(cameras=st.lists(st.sampled_from(CAMERAS), min_size=1, max_size=4), size=st.integers(1, 900))
     def append(self, cameras: list[str], size: int) -> None:
         group = [
-            frame(camera, bytes([(len(self.promised) + index) % 256]) * size) for index, camera in enumerate(cameras)
+            frame(camera, bytes([(len(self.promised) + index) % 256]) * size, capture_us=len(self.promised) + index)
+            for index, camera in enumerate(cameras)
         ]
         for stored in self.spool.append(group):
             key = (self.spool.epochs()[-1], stored.camera_id, stored.seq)
             assert key not in self.promised, f"{key} was given out twice"
             self.promised[key] = stored.payload
+            self.captured[stored.camera_id] = stored.capture_us
 
     @precondition(lambda self: self.promised)
     @rule(data=st.data())
@@ -171,6 +174,10 @@ class SpoolMachine(RuleBasedStateMachine):
                     key = (epoch, mark.camera_id, seq)
                     assert (key in found) != (key in holes), key
         assert sum(self.spool.waiting().values()) == len(found)
+
+    @invariant()
+    def the_last_capture_time_of_each_camera_is_known(self) -> None:
+        assert {camera: self.spool.last_capture_us(camera) for camera in self.captured} == self.captured
 
     @invariant()
     def the_bound_holds(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ async def test_memory_stays_bounded_while_the_disk_is_slow(thread: SpoolThread) 
     taken = [thread.offer(frame()) for _ in range(MAX_WAITING_FRAMES + 5)]
     assert taken == [True] * MAX_WAITING_FRAMES + [False] * 5
     await written(thread)
+
+
+async def test_the_last_capture_time_counts_frames_that_are_not_on_disk_yet(thread: SpoolThread) -> None:
+    assert thread.last_capture_us("till") is None
+    assert thread.offer(replace(frame(), capture_us=2))
+    assert thread.offer(replace(frame(), capture_us=3))
+    assert thread.last_capture_us("till") == 3
+    await written(thread)
+    assert thread.last_capture_us("till") == 3
 
 
 async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_does_not(thread: SpoolThread) -> None:

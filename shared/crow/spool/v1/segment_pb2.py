@@ -25,33 +25,33 @@ _sym_db = _symbol_database.Default()
 from crow.cctv.v1 import frame_pb2 as crow_dot_cctv_dot_v1_dot_frame__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63row/spool/v1/segment.proto\x12\rcrow.spool.v1\x1a\x18\x63row/cctv/v1/frame.proto\"\xcf\x01\n\x0cRecordHeader\x12\x34\n\rsegment_start\x18\x01 \x01(\x0b\x32\x1b.crow.spool.v1.SegmentStartH\x00\x12,\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1b.crow.spool.v1.SpooledFrameH\x00\x12%\n\x05marks\x18\x03 \x01(\x0b\x32\x14.crow.spool.v1.MarksH\x00\x12*\n\x08given_up\x18\x04 \x01(\x0b\x32\x16.crow.spool.v1.GivenUpH\x00\x42\x08\n\x06record\"\xae\x01\n\x0cSegmentStart\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12)\n\x06\x65pochs\x18\x02 \x03(\x0b\x32\x19.crow.spool.v1.EpochState\x12\'\n\x04lost\x18\x03 \x03(\x0b\x32\x19.crow.spool.v1.LostFrames\x12\x32\n\tforgotten\x18\x04 \x03(\x0b\x32\x1f.crow.spool.v1.ForgottenNumbers\"6\n\x10\x46orgottenNumbers\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x01(\x04\"U\n\nEpochState\x12#\n\x05marks\x18\x01 \x01(\x0b\x32\x14.crow.spool.v1.Marks\x12\"\n\x05holes\x18\x02 \x03(\x0b\x32\x13.crow.spool.v1.Hole\"B\n\x05Marks\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12*\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x19.crow.spool.v1.CameraMark\"D\n\nCameraMark\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x11\n\tacked_seq\x18\x03 \x01(\x04\"l\n\x0cSpooledFrame\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x12\n\nspooled_us\x18\x02 \x01(\x03\x12\x15\n\rpayload_bytes\x18\x03 \x01(\r\x12\"\n\x05\x66rame\x18\x04 \x01(\x0b\x32\x13.crow.cctv.v1.Frame\";\n\x07GivenUp\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12!\n\x04hole\x18\x02 \x01(\x0b\x32\x13.crow.spool.v1.Hole\"v\n\x04Hole\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12)\n\x06reason\x18\x04 \x01(\x0e\x32\x19.crow.spool.v1.HoleReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"o\n\nLostFrames\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.crow.spool.v1.HoleReason\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12\x13\n\x0blast_detail\x18\x04 \x01(\t*\xaa\x01\n\nHoleReason\x12\x1b\n\x17HOLE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16HOLE_REASON_SPOOL_FULL\x10\x01\x12\x17\n\x13HOLE_REASON_CORRUPT\x10\x02\x12\x17\n\x13HOLE_REASON_REFUSED\x10\x03\x12\x16\n\x12HOLE_REASON_ERASED\x10\x04\x12\x19\n\x15HOLE_REASON_SPOOL_AGE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63row/spool/v1/segment.proto\x12\rcrow.spool.v1\x1a\x18\x63row/cctv/v1/frame.proto\"\xcf\x01\n\x0cRecordHeader\x12\x34\n\rsegment_start\x18\x01 \x01(\x0b\x32\x1b.crow.spool.v1.SegmentStartH\x00\x12,\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1b.crow.spool.v1.SpooledFrameH\x00\x12%\n\x05marks\x18\x03 \x01(\x0b\x32\x14.crow.spool.v1.MarksH\x00\x12*\n\x08given_up\x18\x04 \x01(\x0b\x32\x16.crow.spool.v1.GivenUpH\x00\x42\x08\n\x06record\"\xae\x01\n\x0cSegmentStart\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12)\n\x06\x65pochs\x18\x02 \x03(\x0b\x32\x19.crow.spool.v1.EpochState\x12\'\n\x04lost\x18\x03 \x03(\x0b\x32\x19.crow.spool.v1.LostFrames\x12\x32\n\tforgotten\x18\x04 \x03(\x0b\x32\x1f.crow.spool.v1.ForgottenNumbers\"h\n\x10\x46orgottenNumbers\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x0f\n\x07numbers\x18\x02 \x01(\x04\x12\x1c\n\x0flast_capture_us\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x12\n\x10_last_capture_us\"U\n\nEpochState\x12#\n\x05marks\x18\x01 \x01(\x0b\x32\x14.crow.spool.v1.Marks\x12\"\n\x05holes\x18\x02 \x03(\x0b\x32\x13.crow.spool.v1.Hole\"B\n\x05Marks\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12*\n\x07\x63\x61meras\x18\x02 \x03(\x0b\x32\x19.crow.spool.v1.CameraMark\"v\n\nCameraMark\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x11\n\tacked_seq\x18\x03 \x01(\x04\x12\x1c\n\x0flast_capture_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x12\n\x10_last_capture_us\"l\n\x0cSpooledFrame\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x12\n\nspooled_us\x18\x02 \x01(\x03\x12\x15\n\rpayload_bytes\x18\x03 \x01(\r\x12\"\n\x05\x66rame\x18\x04 \x01(\x0b\x32\x13.crow.cctv.v1.Frame\";\n\x07GivenUp\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12!\n\x04hole\x18\x02 \x01(\x0b\x32\x13.crow.spool.v1.Hole\"v\n\x04Hole\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12)\n\x06reason\x18\x04 \x01(\x0e\x32\x19.crow.spool.v1.HoleReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"o\n\nLostFrames\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.crow.spool.v1.HoleReason\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12\x13\n\x0blast_detail\x18\x04 \x01(\t*\xaa\x01\n\nHoleReason\x12\x1b\n\x17HOLE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16HOLE_REASON_SPOOL_FULL\x10\x01\x12\x17\n\x13HOLE_REASON_CORRUPT\x10\x02\x12\x17\n\x13HOLE_REASON_REFUSED\x10\x03\x12\x16\n\x12HOLE_REASON_ERASED\x10\x04\x12\x19\n\x15HOLE_REASON_SPOOL_AGE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crow.spool.v1.segment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOLEREASON']._serialized_start=1145
-  _globals['_HOLEREASON']._serialized_end=1315
+  _globals['_HOLEREASON']._serialized_start=1245
+  _globals['_HOLEREASON']._serialized_end=1415
   _globals['_RECORDHEADER']._serialized_start=73
   _globals['_RECORDHEADER']._serialized_end=280
   _globals['_SEGMENTSTART']._serialized_start=283
   _globals['_SEGMENTSTART']._serialized_end=457
   _globals['_FORGOTTENNUMBERS']._serialized_start=459
-  _globals['_FORGOTTENNUMBERS']._serialized_end=513
-  _globals['_EPOCHSTATE']._serialized_start=515
-  _globals['_EPOCHSTATE']._serialized_end=600
-  _globals['_MARKS']._serialized_start=602
-  _globals['_MARKS']._serialized_end=668
-  _globals['_CAMERAMARK']._serialized_start=670
-  _globals['_CAMERAMARK']._serialized_end=738
-  _globals['_SPOOLEDFRAME']._serialized_start=740
-  _globals['_SPOOLEDFRAME']._serialized_end=848
-  _globals['_GIVENUP']._serialized_start=850
-  _globals['_GIVENUP']._serialized_end=909
-  _globals['_HOLE']._serialized_start=911
-  _globals['_HOLE']._serialized_end=1029
-  _globals['_LOSTFRAMES']._serialized_start=1031
-  _globals['_LOSTFRAMES']._serialized_end=1142
+  _globals['_FORGOTTENNUMBERS']._serialized_end=563
+  _globals['_EPOCHSTATE']._serialized_start=565
+  _globals['_EPOCHSTATE']._serialized_end=650
+  _globals['_MARKS']._serialized_start=652
+  _globals['_MARKS']._serialized_end=718
+  _globals['_CAMERAMARK']._serialized_start=720
+  _globals['_CAMERAMARK']._serialized_end=838
+  _globals['_SPOOLEDFRAME']._serialized_start=840
+  _globals['_SPOOLEDFRAME']._serialized_end=948
+  _globals['_GIVENUP']._serialized_start=950
+  _globals['_GIVENUP']._serialized_end=1009
+  _globals['_HOLE']._serialized_start=1011
+  _globals['_HOLE']._serialized_end=1129
+  _globals['_LOSTFRAMES']._serialized_start=1131
+  _globals['_LOSTFRAMES']._serialized_end=1242
 # @@protoc_insertion_point(module_scope)

@@ -127,19 +127,25 @@ class ForgottenNumbers(_message.Message):
 
     CAMERA_ID_FIELD_NUMBER: _builtins.int
     NUMBERS_FIELD_NUMBER: _builtins.int
+    LAST_CAPTURE_US_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     numbers: _builtins.int
+    last_capture_us: _builtins.int
+    """As in CameraMark."""
     def __init__(
         self,
         *,
         camera_id: _builtins.str = ...,
         numbers: _builtins.int = ...,
+        last_capture_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "last_capture_us", b"last_capture_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "numbers", b"numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera_id", b"camera_id", "last_capture_us", b"last_capture_us", "numbers", b"numbers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_capture_us: _TypeAlias = _typing.Literal["last_capture_us"]  # noqa: Y015
+    _WhichOneofArgType__last_capture_us: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_capture_us) -> _WhichOneofReturnType__last_capture_us | None: ...
 
 Global___ForgottenNumbers: _TypeAlias = ForgottenNumbers  # noqa: Y015
 
@@ -203,23 +209,31 @@ class CameraMark(_message.Message):
     CAMERA_ID_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     ACKED_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_CAPTURE_US_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     last_seq: _builtins.int
     """The last number given out."""
     acked_seq: _builtins.int
     """Durable at the receiver, or given up, up to here."""
+    last_capture_us: _builtins.int
+    """Capture time of the frame that got the camera's last number, of whichever epoch, in microseconds since the Unix
+    epoch: where an interrupted recording goes on. Absent while there was none.
+    """
     def __init__(
         self,
         *,
         camera_id: _builtins.str = ...,
         last_seq: _builtins.int = ...,
         acked_seq: _builtins.int = ...,
+        last_capture_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "last_capture_us", b"last_capture_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "camera_id", b"camera_id", "last_seq", b"last_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "acked_seq", b"acked_seq", "camera_id", b"camera_id", "last_capture_us", b"last_capture_us", "last_seq", b"last_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_capture_us: _TypeAlias = _typing.Literal["last_capture_us"]  # noqa: Y015
+    _WhichOneofArgType__last_capture_us: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_capture_us) -> _WhichOneofReturnType__last_capture_us | None: ...
 
 Global___CameraMark: _TypeAlias = CameraMark  # noqa: Y015
 
