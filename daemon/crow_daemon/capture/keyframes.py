@@ -1,80 +1,68 @@
-"""When it is enough to decode keyframes. Pure: no clock, no I/O.
+"""Whether a camera's keyframes come often enough to be its samples. Pure: no clock, no I/O.
 
-Decoding a keyframe a second costs about a quarter of decoding the whole stream, so where keyframes come about once per
-sample interval, nothing else is decoded.
+Decoding a keyframe a second costs about a quarter of decoding the whole stream, and sending it as it is costs far less
+again; but a sample without a keyframe is lost. So it is watched how far apart they come.
 
 Invariants
-1. Only keyframes are decoded from the moment that `_STEADY_KEYFRAMES` distances in a row were within the interval, give
-   or take the jitter of a camera's timestamps.
-2. The first time that this costs a sample (a keyframe too late, a tick without one, or one that decodes to nothing, as
-   with intra-refresh), it ends for the rest of the connection. Full decoding begins with a keyframe.
+1. `enough` is None until it is known, then true or false; it outlives connections.
+2. It turns false with the first distance that costs a sample, or when the last distances are longer than the interval
+   on the average, or when keyframes prove useless. It turns true after `_STEADY` good distances in a row, after twice
+   as many each time that it had turned false again: a camera that keeps changing ends at what loses nothing.
+3. Between two keyframes with a hole between them (a new connection, damage, a timestamp that jumped) lies no distance.
 """
 
-from enum import Enum, auto
+from collections import deque
 
-_STEADY_KEYFRAMES = 3
-_JITTER = 1.1  # a distance may be so many intervals
-
-
-class Decode(Enum):
-    """What to do with a packet."""
-
-    IN_ORDER = auto()  # decode it as part of the stream
-    ALONE = auto()  # decode it by itself: a keyframe that nothing else has to follow
-    SKIP = auto()
+_STEADY = 3
+_MOST_STEADY = 1000
+_AVERAGED = 8
+_MEAN_LIMIT = 1.02  # intervals: loses one sample in fifty at most, and only while the two clocks stay that far apart
+_SINGLE_LIMIT = 1.5  # intervals: more than this and a tick has certainly gone without
 
 
-class KeyframePolicy:
-    """Decides for one connection."""
+class KeyframeRhythm:
+    """The distances of one camera's keyframes, against its sample interval."""
 
     def __init__(self, interval_us: int) -> None:
         """Samples are due every `interval_us` microseconds."""
         self._interval_us = interval_us
-        self._last_key_us: int | None = None
-        self._last_tick: int | None = None
-        self._steady = 0
-        self._tried = False
-        self._waiting = False  # for a keyframe to begin full decoding with
-        self.keyframes_alone = False
-        self.longest_us: int | None = None  # the longest distance between two keyframes so far
+        self._last_us: int | None = None
+        self._recent: deque[int] = deque(maxlen=_AVERAGED)
+        self._good = 0
+        self._wanted = _STEADY
+        self.enough: bool | None = None
+        self.useless: str | None = None  # why keyframes cannot stand for themselves, while they cannot
+        self.longest_us: int | None = None  # of the recent distances
 
-    def decide(self, *, is_key: bool, stream_us: int | None) -> Decode:
-        """What to do with the next packet; `stream_us` is its timestamp, None when it has none."""
-        if is_key:
-            self._keyframe(stream_us)
-            self._waiting = False
-            return Decode.ALONE if self.keyframes_alone else Decode.IN_ORDER
-        if self.keyframes_alone and self._is_late(stream_us):
-            self.give_up()
-        return Decode.SKIP if self.keyframes_alone or self._waiting else Decode.IN_ORDER
-
-    def decoded(self, capture_us: int) -> None:
-        """A picture of that time was decoded; a tick of the sampler without one ends keyframes alone."""
-        tick, last_tick = capture_us // self._interval_us, self._last_tick
-        self._last_tick = tick
-        if self.keyframes_alone and last_tick is not None and tick > last_tick + 1:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Keyframes alone are not enough."""
-        self._waiting = self.keyframes_alone
-        self.keyframes_alone = False
-
-    def _keyframe(self, stream_us: int | None) -> None:
-        last_us, self._last_key_us = self._last_key_us, stream_us
-        if stream_us is None or last_us is None:
+    def keyframe(self, at_us: int | None) -> None:
+        """A whole keyframe came, by the stream's timestamps or by capture times; None when it has no time."""
+        last_us, self._last_us = self._last_us, at_us
+        if at_us is None or last_us is None or at_us <= last_us:
             return
-        distance_us = stream_us - last_us
-        self.longest_us = max(self.longest_us or 0, distance_us)
-        if not 0 < distance_us <= self._interval_us * _JITTER:
-            self._steady = 0
-            self.give_up()
+        distance_us = at_us - last_us
+        self._recent.append(distance_us)
+        self.longest_us = max(self._recent)
+        if distance_us > self._interval_us * _SINGLE_LIMIT or self._too_long_on_average():
+            self._too_rare()
             return
-        self._steady += 1
-        if self._steady >= _STEADY_KEYFRAMES and not self._tried:
-            self.keyframes_alone = self._tried = True
+        self._good += 1
+        if self._good >= self._wanted:
+            self.enough, self.useless = True, None
 
-    def _is_late(self, stream_us: int | None) -> bool:
-        if stream_us is None or self._last_key_us is None:
-            return False
-        return stream_us - self._last_key_us > self._interval_us * _JITTER
+    def hole(self) -> None:
+        """Something is missing: the distance to the next keyframe says nothing."""
+        self._last_us = None
+
+    def cannot_serve(self, why: str) -> None:
+        """Keyframes are no samples by themselves: `why` is the end of a sentence that begins with "its keyframes"."""
+        self.enough, self.useless = False, why
+        self._good, self._wanted = 0, _MOST_STEADY
+
+    def _too_long_on_average(self) -> bool:
+        several = len(self._recent) > _AVERAGED // 2  # fewer say little: timestamps jitter
+        return several and sum(self._recent) > len(self._recent) * self._interval_us * _MEAN_LIMIT
+
+    def _too_rare(self) -> None:
+        if self.enough:
+            self._wanted = min(2 * self._wanted, _MOST_STEADY)
+        self.enough, self._good = False, 0

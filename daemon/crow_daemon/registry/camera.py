@@ -135,6 +135,7 @@ class Camera:
             raise _invalid("grid", "a place in the mosaic has a row and a column")
         for place in (self.grid_row, self.grid_column):
             _within("grid", place or 0, GRID)
+        self._check_mode()
         match self.source:
             case RtspAddress(username=str() as username):
                 if not 1 <= len(username) <= MAX_USERNAME_CHARACTERS or not username.isprintable() or ":" in username:
@@ -144,6 +145,20 @@ class Camera:
             case Recording(path=path):
                 if not path.is_absolute():
                     raise _invalid("path", f"the path of a recording is absolute, this is not: {str(path)!r}")
+
+    def _check_mode(self) -> None:
+        """What can be told without the camera; the rest is said in its status."""
+        needed = pixels_needed(self)
+        if self.mode is CaptureMode.KEYFRAME and needed is not None:
+            raise _invalid("mode", f"keyframes cannot be sent as they are: pictures have to be decoded for {needed}")
+        if self.reader is ReaderChoice.DIRECT:
+            match self.source:
+                case Recording():
+                    raise _invalid("reader", "the direct reader reads cameras, a recording needs pyav")
+                case RtspAddress(transport=Transport.UDP):
+                    raise _invalid("reader", "the direct reader speaks TCP only; use pyav for UDP")
+                case RtspAddress(url=url) if url.scheme != "rtsp":
+                    raise _invalid("reader", "the direct reader speaks no TLS; use pyav for rtsps")
 
     @property
     def kind(self) -> SourceKind:
@@ -159,6 +174,17 @@ class Camera:
     def wanted(self) -> bool:
         """Whether it is to be captured now."""
         return self.enabled and not self.finished
+
+
+def pixels_needed(camera: Camera) -> str | None:
+    """What pictures have to be decoded for before they are sent, as an operator would say it; None if for nothing."""
+    if camera.masks:
+        return "the masks"
+    if camera.blur is not Blur.OFF:
+        return "the blurring of people"
+    if camera.gate is not GateMode.OFF and not (isinstance(camera.source, RtspAddress) and camera.source.sub_url):
+        return "the gate, which has no substream to look at"
+    return None
 
 
 def _within(field: str, value: float, bounds: tuple[float, float]) -> None:

@@ -1,0 +1,191 @@
+"""A live camera read in the way that is chosen now, until another one fits.
+
+Invariants
+1. A connection is made in one way, which its `StreamInfo` tells. When another one fits, it ends with the CrowError
+   "mode_changed", which is no failure: the next connection, made at once, is the other one.
+2. What a connection shows goes into the camera's `StreamMemory` before that error is raised.
+3. The substream only ever adds to the main stream: whatever becomes of it, pictures keep coming.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory, choose
+from crow_daemon.capture.keyframe_picture import DecoderOnDemand, KeyframePicture
+from crow_daemon.capture.source import Picture, Source, StreamInfo
+from crow_daemon.capture.substream import GatedPicture, Substream
+from crow_daemon.registry.camera import Blur, Camera, CaptureMode, GateMode, ReaderChoice, Recording, RtspAddress
+from crow_daemon.registry.secret import Credentials
+from crow_shared.clock import Clock
+from crow_shared.errors import CrowError, Kind
+
+_DIRECT_UNSUPPORTED = "direct_unsupported"  # of a stream that the direct reader cannot take
+_STREAM_UNDECODABLE = "stream_undecodable"  # of one whose packets have long held no whole picture
+_UNDECODABLE_KEYFRAMES = 2  # so many in a row, and they do not decode alone
+_RECONSIDERED_EVERY_S = 1.0
+
+
+class ChosenSource:
+    """One connection to a live camera."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        address: RtspAddress,
+        credentials: Credentials | None,
+        memory: StreamMemory,
+        clock: Clock,
+    ) -> None:
+        """Not connected yet. `memory` is that of all connections to this camera."""
+        self._camera = camera
+        self._address = address
+        self._memory = memory
+        self._clock = clock
+        self._choice = choose(camera, address, memory, clock.monotonic_s())
+        self._decoder = DecoderOnDemand()
+        self._source = self._reading(credentials)
+        self._substream: Substream | None = None
+        if self._choice.substream and address.sub_url is not None:
+            gated = _keyframes_of_substream(camera, replace(address, url=address.sub_url, sub_url=None))
+            seen = StreamMemory(gated)
+            self._substream = Substream(lambda: source_of(gated, credentials, clock, seen))
+
+    def open(self) -> StreamInfo:
+        """Connects. Raises CrowError."""
+        try:
+            stream = self._source.open()
+        except CrowError as error:
+            raise self._learned(error) from None
+        if self._substream is not None:
+            self._substream.start()
+        return replace(stream, reader=self._choice.reader, mode=self._choice.mode, why=self._choice.why)
+
+    def pictures(self) -> Iterator[Picture | None]:
+        """The pictures in order; None stands for one that came damaged. Raises CrowError."""
+        if self._choice.reader == "direct":
+            self._memory.rhythm.hole()
+        reconsidered_s = self._clock.monotonic_s()
+        try:
+            for picture in self._source.pictures():
+                yield self._as_chosen(picture)
+                if self._clock.monotonic_s() - reconsidered_s >= _RECONSIDERED_EVERY_S:
+                    reconsidered_s = self._clock.monotonic_s()
+                    self._reconsider()
+        except CrowError as error:
+            raise self._learned(error) from None
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often the stream's time parted from ours and was set anew."""
+        return self._source.clock_jumps
+
+    def stop(self) -> None:
+        """From any thread."""
+        self._source.stop()
+        if self._substream is not None:
+            self._substream.stop()
+
+    def close(self) -> None:
+        """Gives everything back."""
+        self._source.close()
+        if self._substream is not None:
+            self._substream.stop()
+            self._substream.join()
+
+    def _reading(self, credentials: Credentials | None) -> Source:
+        address, memory, keyframe = self._address, self._memory, self._choice.mode == "keyframe"
+        if self._choice.reader == "direct":
+            return _NoDirectReader()
+        from crow_daemon.capture.rtsp_source import RtspSource  # noqa: PLC0415 loads libav, which `direct` never needs
+
+        return RtspSource(address, credentials, memory.rhythm, self._clock, keyframes=keyframe)
+
+    def _as_chosen(self, picture: Picture | None) -> Picture | None:
+        if self._choice.reader == "direct":
+            picture = self._keyframe(picture)
+        if picture is None or self._substream is None:
+            return picture
+        seen = self._substream.nearest(picture.capture_us, self._camera.sample_interval_us)
+        return picture if seen is None else GatedPicture(picture, seen)
+
+    def _keyframe(self, picture: Picture | None) -> Picture | None:
+        """Of the direct reader's picture: what the chosen mode makes of it."""
+        if picture is None or picture.coded is None:
+            self._memory.rhythm.hole()
+            return None
+        self._memory.rhythm.keyframe(picture.capture_us)
+        if self._decoder.failures >= _UNDECODABLE_KEYFRAMES:
+            self._memory.rhythm.cannot_serve("decode to nothing")
+        return KeyframePicture(
+            picture.coded,
+            self._decoder,
+            picture.capture_us,
+            picture.time_source,
+            picture.clock_skew_us,
+            sent_as_it_is=self._choice.mode == "keyframe",
+        )
+
+    def _reconsider(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._substream is not None and self._substream.failure is not None:
+            self._memory.substream_failed(self._substream.failure.message, now_s)
+        fits = choose(self._camera, self._address, self._memory, now_s)
+        if not fits.alike(self._choice):
+            raise CrowError(Kind.UNAVAILABLE, MODE_CHANGED, f"read in another way from now on: {fits.why}")
+
+    def _learned(self, error: CrowError) -> CrowError:
+        """What to raise for it: the same, or that another way fits."""
+        if error.code == _DIRECT_UNSUPPORTED and self._camera.reader is ReaderChoice.AUTO:
+            self._memory.direct_failed(error.message, self._clock.monotonic_s())
+        elif error.code != _STREAM_UNDECODABLE:
+            return error
+        try:
+            self._reconsider()
+        except CrowError as changed:
+            return changed
+        return error
+
+
+class _NoDirectReader:
+    """Stands where the direct reader will be."""
+
+    clock_jumps = 0
+
+    def open(self) -> StreamInfo:
+        raise CrowError(Kind.UNSUPPORTED, _DIRECT_UNSUPPORTED, "the direct reader is not there yet")
+
+    def pictures(self) -> Iterator[Picture | None]:
+        return iter(())
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def source_of(
+    camera: Camera,
+    credentials: Credentials | None,
+    clock: Clock,
+    memory: StreamMemory | None = None,
+    start_at_us: int | None = None,
+) -> Source:
+    """A fresh source for one attempt at reading a camera; `memory` is what its earlier connections have shown.
+
+    Of a recording, pictures taken before `start_at_us`, in microseconds since the Unix epoch, are left out.
+    """
+    match camera.source:
+        case RtspAddress() as address:
+            return ChosenSource(camera, address, credentials, memory or StreamMemory(camera), clock)
+        case Recording() as recording:
+            from crow_daemon.capture.recording_source import RecordingSource  # noqa: PLC0415 loads libav
+
+            return RecordingSource(camera, recording, clock, start_at_us)
+
+
+def _keyframes_of_substream(camera: Camera, address: RtspAddress) -> Camera:
+    """The substream as a camera of its own, of which every keyframe is wanted."""
+    return replace(
+        camera, source=address, mode=CaptureMode.KEYFRAME, gate=GateMode.OFF, masks=(), blur=Blur.OFF, zones=()
+    )
