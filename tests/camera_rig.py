@@ -9,12 +9,13 @@ from typing import Any
 import av
 import numpy as np
 
+from crow_daemon.capture.choice import StreamMemory
+from crow_daemon.capture.chosen_source import source_of
 from crow_daemon.capture.ledger import Dropped
-from crow_daemon.capture.pyav_source import source_of
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.state import CameraMonitor
 from crow_daemon.ledger.book import Book
-from crow_daemon.registry.camera import Camera, RtspAddress, Transport
+from crow_daemon.registry.camera import Camera, CaptureMode, ReaderChoice, RtspAddress, Transport
 from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.clock import Moment, SystemClock
@@ -84,9 +85,10 @@ def write_clip(
 
 
 def rtsp_camera(url: str, *, transport: Transport = Transport.TCP, **fields: Any) -> Camera:
-    """A camera that is sampled five times a second."""
+    """A camera that is sampled five times a second: too often for its keyframes, so it is decoded, by libav."""
     address = RtspAddress(CameraUrl.parse(url), USER, transport)
-    return Camera(**{"id": "till", "name": "Till", "source": address, "sample_interval_ms": 200} | fields)
+    usual = {"sample_interval_ms": 200, "mode": CaptureMode.DECODE, "reader": ReaderChoice.PYAV}
+    return Camera(**{"id": "till", "name": "Till", "source": address} | usual | fields)
 
 
 class RunningCamera:
@@ -95,8 +97,9 @@ class RunningCamera:
     def __init__(self, camera: Camera, sink: CollectingSink, login: Credentials | None = LOGIN) -> None:
         clock = SystemClock()
         monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
+        memory = StreamMemory(camera)
         self.runner = CameraRunner(
-            camera, lambda: source_of(camera, login, clock), sink, monitor, clock, reconnect_s=(0.05, 0.2)
+            camera, lambda: source_of(camera, login, clock, memory), sink, monitor, clock, reconnect_s=(0.05, 0.2)
         )
 
     def __enter__(self) -> CameraRunner:

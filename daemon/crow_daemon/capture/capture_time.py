@@ -12,9 +12,9 @@ Invariants
 2. By our clock, a time is never later than the picture's arrival, except to keep 1.
 3. Arrival and timestamps never part by more than `MAX_DEPARTURE_US` without a new anchor, which is counted. (A stream
    whose timestamps jump, either way, goes on in our time as if they had not.)
-4. The camera's clock gives the time while its skew is within `MAX_SKEW_US`: only then is it the better witness. One that
-   parts further is left at once, counted, and taken up again when it is back within half of that. The skew is told
-   either way.
+4. The camera's clock gives the time while its skew is within `MAX_SKEW_US`: only then is it the better witness. One
+   that parts further is left at once, counted, and taken up again when it is back within half of that. The skew is
+   told either way.
 """
 
 from crow_shared.frame import TimeSource

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crow_daemon.capture.keyframes import KeyframeRhythm
-from crow_daemon.registry.camera import Camera, CaptureMode, GateMode, ReaderChoice, RtspAddress, Transport, pixels_needed
+from crow_daemon.registry.camera import (
+    Camera,
+    CaptureMode,
+    GateMode,
+    ReaderChoice,
+    RtspAddress,
+    Transport,
+    pixels_needed,
+)
 
 MODE_CHANGED = "mode_changed"  # the CrowError code of a connection that is to be made in another way, at once
 RETRY_DIRECT_S = 3600.0

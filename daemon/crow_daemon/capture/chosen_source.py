@@ -175,13 +175,14 @@ def source_of(
 
     Of a recording, pictures taken before `start_at_us`, in microseconds since the Unix epoch, are left out.
     """
+    memory = memory or StreamMemory(camera)
     match camera.source:
         case RtspAddress() as address:
-            return ChosenSource(camera, address, credentials, memory or StreamMemory(camera), clock)
+            return ChosenSource(camera, address, credentials, memory, clock)
         case Recording() as recording:
             from crow_daemon.capture.recording_source import RecordingSource  # noqa: PLC0415 loads libav
 
-            return RecordingSource(camera, recording, clock, start_at_us)
+            return RecordingSource(camera, recording, memory.rhythm, clock, start_at_us)
 
 
 def _keyframes_of_substream(camera: Camera, address: RtspAddress) -> Camera:

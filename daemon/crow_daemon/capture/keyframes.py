@@ -17,6 +17,7 @@ _STEADY = 3
 _MOST_STEADY = 1000
 _AVERAGED = 8
 _MEAN_LIMIT = 1.02  # intervals: loses one sample in fifty at most, and only while the two clocks stay that far apart
+_PLAUSIBLE_US = 600_000_000  # what is further apart was not encoded so: the timestamps jumped
 _SINGLE_LIMIT = 1.5  # intervals: more than this and a tick has certainly gone without
 
 
@@ -37,7 +38,7 @@ class KeyframeRhythm:
     def keyframe(self, at_us: int | None) -> None:
         """A whole keyframe came, by the stream's timestamps or by capture times; None when it has no time."""
         last_us, self._last_us = self._last_us, at_us
-        if at_us is None or last_us is None or at_us <= last_us:
+        if at_us is None or last_us is None or not 0 < at_us - last_us <= _PLAUSIBLE_US:
             return
         distance_us = at_us - last_us
         self._recent.append(distance_us)

@@ -4,7 +4,8 @@ import threading
 from dataclasses import dataclass
 
 from crow_daemon.capture.encoder import encode_jpeg, fitted
-from crow_daemon.capture.pyav_source import PyavSource
+from crow_daemon.capture.keyframes import KeyframeRhythm
+from crow_daemon.capture.source import Source
 from crow_daemon.registry.camera import Camera
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
@@ -26,7 +27,7 @@ class Probe:
     snapshot_jpeg: bytes
 
 
-def probe(camera: Camera, source: PyavSource, clock: Clock, timeout_s: float) -> Probe:
+def probe(camera: Camera, source: Source, rhythm: KeyframeRhythm, clock: Clock, timeout_s: float) -> Probe:
     """Reads a few seconds of a camera. Raises CrowError when no picture comes within `timeout_s`."""
     began_s = clock.monotonic_s()
     alarm = threading.Timer(timeout_s, source.stop)
@@ -58,7 +59,7 @@ def probe(camera: Camera, source: PyavSource, clock: Clock, timeout_s: float) ->
         width=last.width,
         height=last.height,
         fps=round((pictures - 1) * 1_000_000 / lasted_us, 1) if lasted_us else stream.fps,
-        keyframe_interval_ms=source.keyframe_interval_ms,
+        keyframe_interval_ms=None if rhythm.longest_us is None else round(rhythm.longest_us / 1000),
         first_picture_ms=round((first_s - began_s) * 1000),
         time_source=str(last.time_source),
         snapshot_jpeg=jpeg,

@@ -13,6 +13,7 @@ Invariants
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import av
 import av.logging
@@ -35,7 +36,7 @@ FIRST_PICTURE_S = 30.0  # a camera may send the rest of a long group of pictures
 MIN_PATIENCE_S = 5.0  # later: this, or twice the longest distance of keyframes
 _UNUSABLE_KEYFRAMES = 2  # so many in a row, and the stream is not one whose keyframes stand for themselves
 
-Packet = av.Packet[VideoStream]
+Packet: TypeAlias = "av.Packet[VideoStream]"
 Stamp = tuple[int, TimeSource, int | None]  # capture time, where from, the camera clock's skew; microseconds
 PyavPicture = DecodedPicture | KeyframePicture
 
@@ -95,12 +96,6 @@ class PyavSource(ABC):
         """How often the stream's time parted from ours and was set anew."""
         return 0
 
-    @property
-    def keyframe_interval_ms(self) -> int | None:
-        """The longest of the last distances between two keyframes; None before the second one."""
-        longest_us = self._rhythm.longest_us
-        return None if longest_us is None else round(longest_us / 1000)
-
     def stop(self) -> None:
         """From any thread: ends `pictures` after the current packet, at the latest when its read times out."""
         self._stop.set()
@@ -116,10 +111,6 @@ class PyavSource(ABC):
 
     @abstractmethod
     def _describe(self, stream: VideoStream) -> StreamInfo: ...
-
-    @abstractmethod
-    def _stream_us(self, pts: int | None, stream: VideoStream) -> int | None:
-        """The stream time of a presentation timestamp, in microseconds; None while that cannot be told."""
 
     @abstractmethod
     def _stamp(self, stream_us: int | None) -> Stamp:
@@ -170,7 +161,7 @@ class PyavSource(ABC):
             if self._follows:
                 yield from self._decoded(stream, packet)
             return
-        stream_us = self._stream_us(packet.pts, stream)
+        stream_us = microseconds(packet.pts, stream)
         self._rhythm.keyframe(stream_us)
         if self._keyframes is None or not (self._keyframes_only or self._rhythm.enough):
             self._follows = self._whole = True
@@ -197,9 +188,9 @@ class PyavSource(ABC):
         stamp = self._stamp(stream_us)
         return KeyframePicture(keyframe, self._decoder, *stamp, sent_as_it_is=self._sent_as_they_are)
 
-    def _decoded(self, stream: VideoStream, packet: Packet | None) -> Iterator[DecodedPicture | None]:
+    def _decoded(self, stream: VideoStream, packet: "Packet | None") -> Iterator[DecodedPicture | None]:
         if packet is not None:
-            self._came(packet, self._stream_us(packet.pts, stream))
+            self._came(packet, microseconds(packet.pts, stream))
         try:
             frames = stream.codec_context.decode(packet)
         except av.FFmpegError:
@@ -208,7 +199,7 @@ class PyavSource(ABC):
             return
         for frame in frames:
             self._whole = self._whole and not frame.is_corrupt
-            yield DecodedPicture(frame, *self._stamp(self._stream_us(frame.pts, stream))) if self._whole else None
+            yield DecodedPicture(frame, *self._stamp(microseconds(frame.pts, stream))) if self._whole else None
 
 
 def microseconds(pts: int | None, stream: VideoStream) -> int | None:

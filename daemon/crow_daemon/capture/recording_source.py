@@ -26,11 +26,16 @@ class RecordingSource(PyavSource):
     Its mode is chosen by the keyframes of its first minute. Should they get rarer later, the rest is decoded.
     """
 
-    def __init__(self, camera: Camera, recording: Recording, clock: Clock, start_at_us: int | None = None) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        recording: Recording,
+        rhythm: KeyframeRhythm,
+        clock: Clock,
+        start_at_us: int | None = None,
+    ) -> None:
         """Not open yet. Pictures taken before `start_at_us`, in microseconds since the Unix epoch, are left out."""
-        super().__init__(
-            KeyframeRhythm(camera.sample_interval_us), clock, keyframes_only=camera.mode is CaptureMode.KEYFRAME
-        )
+        super().__init__(rhythm, clock, keyframes_only=camera.mode is CaptureMode.KEYFRAME)
         self._camera = camera
         self._recording = recording
         self._start_at_us = start_at_us
@@ -129,9 +134,6 @@ class RecordingSource(PyavSource):
         if self._keyframes is None:
             return f"only keyframes of H.264 and H.265 can be sent as they are, and this is {codec}"
         return why_decoded(self._camera, self._rhythm)
-
-    def _stream_us(self, pts: int | None, stream: VideoStream) -> int | None:
-        return microseconds(pts, stream)
 
     def _stamp(self, stream_us: int | None) -> Stamp:
         if stream_us is None:

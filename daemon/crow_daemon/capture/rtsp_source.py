@@ -5,6 +5,7 @@ further files and URLs.)
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Literal
 
 import av
@@ -14,7 +15,7 @@ from av.video.stream import VideoStream
 from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.preflight import describe
-from crow_daemon.capture.pyav_source import Packet, PyavSource, Stamp, microseconds
+from crow_daemon.capture.pyav_source import Packet, PyavSource, Stamp
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import STREAM_STALLED
 from crow_daemon.registry.camera import RtspAddress
@@ -46,7 +47,6 @@ class RtspSource(PyavSource):
         self._address = address
         self._credentials = credentials
         self._capture_clock = CaptureClock()
-        self._begun = False
 
     @property
     def clock_jumps(self) -> int:
@@ -84,17 +84,19 @@ class RtspSource(PyavSource):
         fps = float(stream.guessed_rate) if stream.guessed_rate else None
         return StreamInfo(context.name, context.width, context.height, fps)
 
-    def _stream_us(self, pts: int | None, stream: VideoStream) -> int | None:
-        if pts is None and not self._begun:
-            return 0  # libav counts from the first packet, and leaves that one without a timestamp
-        return microseconds(pts, stream)
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+        first = True
+        for packet in super()._packets(container, stream):
+            if first and packet.pts is None:
+                packet.pts = 0  # libav counts from the first packet, and leaves that one without a timestamp
+            first = False
+            yield packet
 
     def _stamp(self, stream_us: int | None) -> Stamp:
         capture_us, time_source = self._capture_clock.time_of(stream_us, self._clock.now_us())
         return capture_us, time_source, self._capture_clock.skew_us
 
     def _came(self, packet: Packet, stream_us: int | None) -> None:
-        self._begun = True
         if stream_us is not None and packet.has_sidedata(_CAMERA_TIME):
             (wall_clock_us,) = _WALL_CLOCK_US.unpack_from(packet.get_sidedata(_CAMERA_TIME))
             self._capture_clock.camera_clock(wall_clock_us - stream_us)

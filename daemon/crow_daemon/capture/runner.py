@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from crow_daemon.capture.backoff import Backoff
+from crow_daemon.capture.choice import MODE_CHANGED
 from crow_daemon.capture.pipeline import SamplePipeline
 from crow_daemon.capture.source import FrameSink, Source, StreamInfo
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState, state_of
@@ -132,6 +133,9 @@ class CameraRunner:
 
     def _failed(self, error: CrowError, lasted_s: float) -> float:
         """Notes a failure and returns the seconds to wait before the next attempt."""
+        if error.code == MODE_CHANGED:  # no failure: another way of reading fits now
+            log.info("camera is read in another way", camera=self.camera.id, reason=error.message)
+            return 0.0
         self._monitor.failed(error)
         self._failures.note(error)
         if state_of(error) is CameraState.AUTH_FAILED:

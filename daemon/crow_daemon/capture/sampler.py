@@ -4,10 +4,17 @@ Capture time is cut into ticks of one sample interval, counted from the Unix epo
 is taken. So the rate cannot drift, cameras of one rate sample the same instants, and after an overrun the sampler is
 at the present tick at once, without catching up.
 
+Where pictures are as rare as ticks (keyframes alone), and come near the border between two of them, jitter would put
+two pictures into one tick and none into the next. There a picture may be taken up to `_EARLY` before its tick begins.
+
 Invariants
 1. At most one sample per tick; between two samples lie as many ticks as `take` reports for the second.
 2. A clock that was set back by more than one tick starts the count anew: samples do not stop until it has caught up.
+3. Pictures that come about one interval apart all become samples, wherever in their ticks they lie.
 """
+
+_EARLY = 0.25  # intervals
+_RARE = 0.75  # intervals: pictures that are further apart are as rare as ticks
 
 
 class Sampler:
@@ -17,11 +24,12 @@ class Sampler:
         """Ticks of `interval_us` microseconds."""
         self._interval_us = interval_us
         self._last_tick: int | None = None
+        self._last_picture_us: int | None = None
 
     def take(self, capture_us: int) -> int | None:
         """None to pass the picture over; else it is a sample, and this is the number of ticks skipped before it."""
-        tick = capture_us // self._interval_us
-        last = self._last_tick
+        last, tick = self._last_tick, self._tick_of(capture_us)
+        self._last_picture_us = capture_us
         if last is not None and last - 1 <= tick <= last:
             return None
         self._last_tick = tick
@@ -32,3 +40,11 @@ class Sampler:
         if self._last_tick is None:
             return 0
         return max(0, (end_us - 1) // self._interval_us - self._last_tick)
+
+    def _tick_of(self, capture_us: int) -> int:
+        tick = capture_us // self._interval_us
+        if tick == self._last_tick and self._last_picture_us is not None:
+            rare = capture_us - self._last_picture_us >= self._interval_us * _RARE
+            early = capture_us % self._interval_us >= self._interval_us * (1 - _EARLY)
+            return tick + 1 if rare and early else tick
+        return tick

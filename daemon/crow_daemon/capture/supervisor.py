@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from crow_daemon.capture.pyav_source import source_of
+from crow_daemon.capture.choice import StreamMemory
+from crow_daemon.capture.chosen_source import source_of
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import FrameSink, Source
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState
@@ -28,7 +29,7 @@ from crow_shared.clock import Clock, Moment
 
 log = structlog.get_logger()
 
-SourceOf = Callable[[Camera, Credentials | None, Clock], Source]
+SourceOf = Callable[[Camera, Credentials | None, Clock, StreamMemory], Source]
 
 
 class CaptureSupervisor:
@@ -111,8 +112,9 @@ class CaptureSupervisor:
         credentials = self._registry.credentials(camera.id)
         account = self._book.account(camera, Moment.now(self._clock))
         monitor = CameraMonitor(camera.id, account, self._clock)
+        memory = StreamMemory(camera)
         runner = CameraRunner(
-            camera, lambda: self._source_of(camera, credentials, self._clock), self._sink, monitor, self._clock
+            camera, lambda: self._source_of(camera, credentials, self._clock, memory), self._sink, monitor, self._clock
         )
         with self._lock:
             runner.follow_pace(self._paces.get(camera.id, 0))

@@ -34,13 +34,18 @@ def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None
     came, else 1.
     """
     from crow_daemon.capture.probe import probe  # noqa: PLC0415 — loads libav, which the other commands do without
-    from crow_daemon.capture.pyav_source import source_of  # noqa: PLC0415
+    from crow_daemon.capture.choice import StreamMemory  # noqa: PLC0415
+    from crow_daemon.capture.chosen_source import source_of  # noqa: PLC0415
 
     tried, credentials = _to_test(context, camera_id, given)
     # With every picture wanted, no short cut over keyframes is taken and the frame rate can be measured.
-    source = source_of(replace(tried, sample_interval_ms=EVERY_PICTURE_MS), credentials, SystemClock())
+    whole = replace(
+        tried, sample_interval_ms=EVERY_PICTURE_MS, mode=CaptureMode.DECODE, reader=ReaderChoice.PYAV, gate=GateMode.OFF
+    )
+    memory = StreamMemory(whole)
+    source = source_of(whole, credentials, SystemClock(), memory)
     try:
-        seen = probe(tried, source, SystemClock(), PROBE_TIMEOUT_S)
+        seen = probe(tried, source, memory.rhythm, SystemClock(), PROBE_TIMEOUT_S)
         if snapshot is not None:
             _write(snapshot, seen.snapshot_jpeg)
     except CrowError as error:

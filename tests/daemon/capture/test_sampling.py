@@ -1,4 +1,4 @@
-"""Sampler, capture time and keyframe policy: pure, so tried with many inputs."""
+"""Sampler and capture time: pure, so tried with many inputs."""
 
 import itertools
 
@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crow_daemon.capture.capture_time import MAX_DEPARTURE_US, CaptureClock
-from crow_daemon.capture.keyframes import Decode, KeyframePolicy
 from crow_daemon.capture.sampler import Sampler
 from crow_shared.frame import TimeSource
 
@@ -24,12 +23,33 @@ def test_each_tick_that_has_pictures_gives_one_sample_and_the_others_are_reporte
     sampler = Sampler(interval_us)
     time_us, times = NOW_US, []
     for step in steps:
-        time_us += step
+        time_us += step % (interval_us // 2) + 1  # never as rare as ticks
         times.append(time_us)
     taken = [(time_us, skipped) for time_us in times if (skipped := sampler.take(time_us)) is not None]
     ticks = [time_us // interval_us for time_us, _ in taken]
     assert ticks == sorted({time_us // interval_us for time_us in times})
     assert len(taken) + sum(skipped for _, skipped in taken) == ticks[-1] - ticks[0] + 1
+
+
+@given(intervals_us, st.lists(st.integers(1, 9 * SECOND_US), min_size=1, max_size=200))
+def test_samples_and_skipped_ticks_add_up_to_the_time_that_passed(interval_us: int, steps: list[int]) -> None:
+    sampler, time_us, counted = Sampler(interval_us), NOW_US, 0
+    sampler.take(time_us)
+    for step in steps:
+        time_us += step
+        skipped = sampler.take(time_us)
+        counted += 0 if skipped is None else 1 + skipped
+    assert abs(counted - (time_us - NOW_US) / interval_us) <= 2
+
+
+@given(st.integers(0, SECOND_US), st.lists(st.integers(-60_000, 60_000), min_size=2, max_size=100))
+def test_keyframes_as_rare_as_ticks_are_all_sampled_wherever_in_the_ticks_they_lie(
+    phase_us: int, jitter_us: list[int]
+) -> None:
+    sampler = Sampler(SECOND_US)
+    times = [NOW_US + phase_us + number * SECOND_US + jitter for number, jitter in enumerate(jitter_us)]
+    skipped = [sampler.take(time_us) for time_us in times]
+    assert skipped.count(None) + sum(ticks or 0 for ticks in skipped) <= 1, "one slip at most, at the beginning"
 
 
 def test_the_rate_does_not_drift_over_a_day_of_jittering_pictures() -> None:
@@ -94,69 +114,8 @@ def test_a_wall_clock_set_back_is_followed_and_counted() -> None:
     assert clock.jumps > 0
 
 
-def test_the_cameras_own_clock_is_used_while_it_is_within_a_minute() -> None:
-    clock = CaptureClock()
-    clock.camera_clock(NOW_US - 30 * SECOND_US)
-    assert clock.time_of(0, NOW_US) == (NOW_US - 30 * SECOND_US, TimeSource.CAMERA)
-
-
-def test_a_camera_clock_that_is_years_off_is_not_believed() -> None:
-    clock = CaptureClock()
-    clock.camera_clock(NOW_US - 3 * 365 * 86_400 * SECOND_US)
-    assert clock.time_of(0, NOW_US) == (NOW_US, TimeSource.ARRIVAL)
-
-
 def test_a_departure_within_the_bound_leaves_the_anchor_alone() -> None:
     clock = CaptureClock()
     clock.time_of(0, NOW_US)
     time_us, _ = clock.time_of(40_000, NOW_US + 40_000 + MAX_DEPARTURE_US)
     assert (time_us, clock.jumps) == (NOW_US + 40_000, 0)
-
-
-def stream(policy: KeyframePolicy, seconds: float, *, gop: int, fps: int = 10, start: int = 0) -> list[Decode]:
-    """Decisions on a stream whose every `gop`-th packet is a keyframe."""
-    decisions = []
-    for number in range(start, start + round(seconds * fps)):
-        stream_us = number * SECOND_US // fps
-        decisions.append(policy.decide(is_key=number % gop == 0, stream_us=stream_us))
-        if decisions[-1] is not Decode.SKIP:
-            policy.decoded(NOW_US + stream_us)
-    return decisions
-
-
-def test_with_a_keyframe_per_interval_only_keyframes_are_decoded() -> None:
-    decisions = stream(KeyframePolicy(SECOND_US), 60, gop=10)
-    assert decisions[:30] == [Decode.IN_ORDER] * 30
-    assert decisions[30:] == ([Decode.ALONE] + [Decode.SKIP] * 9) * 57
-
-
-def test_with_rare_keyframes_everything_is_decoded() -> None:
-    assert set(stream(KeyframePolicy(SECOND_US), 60, gop=20)) == {Decode.IN_ORDER}
-
-
-def test_a_keyframe_that_stays_away_brings_full_decoding_back_with_the_next_one() -> None:
-    policy = KeyframePolicy(SECOND_US)
-    stream(policy, 10, gop=10)
-    decisions = stream(policy, 12, gop=60, start=101)
-    late = decisions.index(Decode.IN_ORDER)
-    assert (101 + late) % 60 == 0
-    assert set(decisions[:late]) == {Decode.SKIP}
-    assert set(decisions[late:]) == {Decode.IN_ORDER}
-
-
-def test_a_tick_without_a_keyframe_ends_keyframes_alone() -> None:
-    policy = KeyframePolicy(SECOND_US)
-    for number in range(2000):  # 1.001 seconds apart, as with 29.97 pictures a second
-        stream_us = number * 1_001_000
-        policy.decide(is_key=True, stream_us=stream_us)
-        policy.decoded(NOW_US + 500_000 + stream_us)
-        if number == 10:
-            assert policy.keyframes_alone
-    assert not policy.keyframes_alone
-
-
-def test_keyframes_that_decode_to_nothing_end_keyframes_alone() -> None:
-    policy = KeyframePolicy(SECOND_US)
-    stream(policy, 10, gop=10)
-    policy.give_up()
-    assert Decode.ALONE not in stream(policy, 30, gop=10, start=100)
