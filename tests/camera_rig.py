@@ -61,19 +61,27 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def write_clip(
-    path: Path, codec: str, *, seconds: float = 4, gop_s: float = 0.5, fps: int = 10, moving: bool = True
+    path: Path,
+    codec: str,
+    *,
+    seconds: float = 4,
+    gop_s: float = 0.5,
+    fps: int = 10,
+    moving: bool = True,
+    size: tuple[int, int] = (320, 240),
 ) -> Path:
-    """A square that moves over a grey ground, 320x240."""
+    """A square that moves over a grey ground."""
+    width, height = size
     encoder = {"h264": "libx264", "hevc": "libx265"}.get(codec, codec)
     options = {"preset": "ultrafast", "tune": "zerolatency"} if encoder.startswith("lib") else {}
     if encoder == "libx265":
         options["x265-params"] = "log-level=none:pools=1"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = max(1, round(gop_s * fps))
         for number in range(round(seconds * fps)):
-            picture = np.full((240, 320, 3), 90, np.uint8)
+            picture = np.full((height, width, 3), 90, np.uint8)
             left = number * 7 % 280
             if moving:
                 picture[60:100, left : left + 40] = (40, 200, 220)

@@ -56,14 +56,14 @@ class ChosenSource:
             stream = self._source.open()
         except CrowError as error:
             raise self._learned(error) from None
+        if self._choice.reader == "direct":
+            self._memory.rhythm.connected(stream.codec)
         if self._substream is not None:
             self._substream.start()
         return replace(stream, reader=self._choice.reader, mode=self._choice.mode, why=self._choice.why)
 
     def pictures(self) -> Iterator[Picture | None]:
         """The pictures in order; None stands for one that came damaged. Raises CrowError."""
-        if self._choice.reader == "direct":
-            self._memory.rhythm.hole()
         reconsidered_s = self._clock.monotonic_s()
         try:
             for picture in self._source.pictures():

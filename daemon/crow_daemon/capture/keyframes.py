@@ -27,6 +27,7 @@ class KeyframeRhythm:
     def __init__(self, interval_us: int) -> None:
         """Samples are due every `interval_us` microseconds."""
         self._interval_us = interval_us
+        self._codec: str | None = None
         self._last_us: int | None = None
         self._recent: deque[int] = deque(maxlen=_AVERAGED)
         self._good = 0
@@ -34,6 +35,15 @@ class KeyframeRhythm:
         self.enough: bool | None = None
         self.useless: str | None = None  # why keyframes cannot stand for themselves, while they cannot
         self.longest_us: int | None = None  # of the recent distances
+
+    def connected(self, codec: str) -> None:
+        """A new connection to the stream: what is known stands, unless it is coded otherwise now."""
+        if self._codec not in (None, codec):
+            self._recent.clear()
+            self.enough = self.useless = self.longest_us = None
+            self._good, self._wanted = 0, _STEADY
+        self._codec = codec
+        self.hole()
 
     def keyframe(self, at_us: int | None) -> None:
         """A whole keyframe came, by the stream's timestamps or by capture times; None when it has no time."""

@@ -60,6 +60,7 @@ class PyavSource(ABC):
         self._container: InputContainer | None = None
         self._keyframes: KeyframePackets | None = None
         self._decoder = DecoderOnDemand()
+        self._pictures = False  # whole ones have come
         self._unusable = 0  # keyframes in a row that did not stand for themselves
         self._follows = True  # the stream's own decoder gets every packet
         self._whole = True  # no damage since the last keyframe that decoder got
@@ -75,7 +76,7 @@ class PyavSource(ABC):
         if stream.codec_context.name == "hevc":  # damage that libav does not mark: this finds some of it
             stream.codec_context.options = {"err_detect": "explode"}
         self._keyframes = KeyframePackets.of(stream)
-        self._rhythm.hole()
+        self._rhythm.connected(stream.codec_context.name)
         return self._describe(stream)
 
     def pictures(self) -> Iterator[PyavPicture | None]:
@@ -86,6 +87,7 @@ class PyavSource(ABC):
         for packet in self._packets(self._container, stream):
             for picture in self._pictures_of(stream, packet):
                 if picture is not None:
+                    self._pictures = True
                     whole_s, patience_s = self._clock.monotonic_s(), self._patience_s()
                 yield picture
             if self._clock.monotonic_s() - whole_s > patience_s:

@@ -119,8 +119,8 @@ class RtspSource(PyavSource):
         return CrowError(Kind.TIMEOUT, STREAM_STALLED, f"{self._where()} sent nothing for {READ_TIMEOUT_S:.0f} seconds")
 
     def _undecodable(self) -> None:
-        if self._keyframes_only:
-            self._rhythm.cannot_serve("have ceased to come")
+        if self._keyframes_only and not self._pictures:
+            self._rhythm.cannot_serve("do not come")
         raise CrowError(
             Kind.UNAVAILABLE, "stream_undecodable", f"{self._where()} sends nothing that can be decoded any more"
         )

@@ -26,7 +26,9 @@ ADDRESS = RtspAddress(CameraUrl.parse("rtsp://camera/main"))
 WITH_SUBSTREAM = replace(ADDRESS, sub_url=CameraUrl.parse("rtsp://camera/sub"))
 
 
-def chosen(source: RtspAddress = ADDRESS, memory: StreamMemory | None = None, now_s: float = 0, **fields: Any) -> Choice:
+def chosen(
+    source: RtspAddress = ADDRESS, memory: StreamMemory | None = None, now_s: float = 0, **fields: Any
+) -> Choice:
     camera = Camera("till", "Till", source, **fields)
     return choose(camera, source, memory or StreamMemory(camera), now_s)
 
