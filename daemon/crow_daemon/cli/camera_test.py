@@ -11,7 +11,7 @@ from crow_daemon.cli.camera_options import CAMERA_ONLY, new_source, refuse, sour
 from crow_daemon.cli.camera_view import print_probe, probe_json
 from crow_daemon.cli.context import CameraContext
 from crow_daemon.cli.login import login
-from crow_daemon.registry.camera import Camera
+from crow_daemon.registry.camera import Camera, CaptureMode, GateMode, ReaderChoice
 from crow_daemon.registry.secret import Credentials
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError, Kind
@@ -33,9 +33,9 @@ def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None
     Takes a camera by its ID, or one that is not added yet by its --url or --file. The exit code is 0 when pictures
     came, else 1.
     """
-    from crow_daemon.capture.probe import probe  # noqa: PLC0415 — loads libav, which the other commands do without
     from crow_daemon.capture.choice import StreamMemory  # noqa: PLC0415
     from crow_daemon.capture.chosen_source import source_of  # noqa: PLC0415
+    from crow_daemon.capture.probe import probe  # noqa: PLC0415 — loads libav, which the other commands do without
 
     tried, credentials = _to_test(context, camera_id, given)
     # With every picture wanted, no short cut over keyframes is taken and the frame rate can be measured.
