@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from crow_daemon.cli.camera_import import export_cameras, import_cameras
 from crow_daemon.cli.camera_options import (
     changed_source,
     new_source,
@@ -40,6 +41,8 @@ def camera() -> None:
 
 
 camera.add_command(test)
+camera.add_command(import_cameras)
+camera.add_command(export_cameras)
 camera.add_command(zone)
 camera.add_command(mask)
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from crow_daemon.registry.secret import Credentials
+from crow_daemon.registry.secret import Credentials, Secret
 from crow_shared.errors import CrowError, Kind
 
 DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
@@ -53,6 +53,22 @@ class CameraUrl:
     def parse_redirect(cls, text: str) -> "CameraUrl":
         """As `parse`, for a Location that a camera sent: credentials in it are dropped, not used."""
         return _parsed(text)[0]
+
+    @classmethod
+    def parse_with_login(cls, text: str) -> "tuple[CameraUrl, Credentials | None]":
+        """A URL that may hold credentials, from a file that its owner keeps to himself, taken apart.
+
+        Raises CrowError(INVALID) as `parse` does; the message holds nothing of the login.
+        """
+        url, userinfo = _parsed(text)
+        if "@" in url.target:  # of rtsp://user:12/34@host/ this would take `user` for the host
+            raise _malformed(
+                "there is an '@' behind the host; write '/', '?' and '@' of a password as %2F, %3F and %40"
+            )
+        if not userinfo:
+            return url, None
+        username, _, password = userinfo.partition(":")
+        return url, Credentials(unquote(username), Secret(unquote(password)))
 
     @property
     def effective_port(self) -> int:
@@ -111,7 +127,7 @@ def _parsed(text: str) -> tuple[CameraUrl, str | None]:
         raise _malformed("it holds a '#', which is written %23")
     if not _HOST.fullmatch(host) or port == 0:
         raise _malformed("its host or port is not valid")
-    userinfo = unquote(parts.netloc.rpartition("@")[0]) if "@" in parts.netloc else None
+    userinfo = parts.netloc.rpartition("@")[0] if "@" in parts.netloc else None
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     return CameraUrl(scheme, host, port, target), userinfo
 
