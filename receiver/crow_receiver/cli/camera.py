@@ -1,41 +1,53 @@
-"""`crow-receiver camera`: the cameras that the receiver knows, and how long their pictures are kept."""
+"""`crow-receiver camera`: the cameras that the receiver knows, their zones, and how long their pictures are kept."""
 
 import json
+from dataclasses import asdict
+from typing import Any
 
 import click
 
 from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
+from crow_receiver.store.cameras import CameraRow, every
 from crow_receiver.store.pictures import PictureKeep, picture_keeps, set_picture_keep
 from crow_shared.database import transaction
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
+from crow_shared.zones import ZoneKind
 
 _MOST_HOURS = 8760
 
 
 @click.group()
 def camera() -> None:
-    """Look at the cameras, and say how long the pictures of one are kept."""
+    """Look at the cameras and their zones, and say how long the pictures of one are kept."""
 
 
 @camera.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_cameras(context: Context, as_json: bool) -> None:
-    """One line per camera, with the hours for which its pictures are kept."""
+    """One line per camera: the hours for which its pictures are kept, and its zones."""
     with context.database() as db:
         keeps = picture_keeps(db, context.settings.retention.pictures_h)
+        known = {row.id: row for row in every(db)}
+    cameras = [(keep, known[keep.row_id]) for keep in keeps]
     if as_json:
-        rows = [{"camera": str(keep.camera), "pictures_h": keep.hours, "own": keep.own} for keep in keeps]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([_as_json(*camera) for camera in cameras], indent=2))
     else:
-        echo_table(["camera", "pictures_h", "said"], [_row(keep) for keep in keeps])
+        echo_table(["camera", "name", "pictures_h", "said", "zones"], [_row(*camera) for camera in cameras])
 
 
-def _row(keep: PictureKeep) -> list[str]:
-    return [str(keep.camera), f"{keep.hours:g}", "for this camera" if keep.own else "by the settings"]
+def _as_json(keep: PictureKeep, row: CameraRow) -> dict[str, Any]:
+    zones = [asdict(zone) for zone in row.zones]
+    return {"camera": str(keep.camera), "name": row.name, "pictures_h": keep.hours, "own": keep.own, "zones": zones}
+
+
+def _row(keep: PictureKeep, row: CameraRow) -> list[str]:
+    zones = ", ".join(zone.name if zone.kind is ZoneKind.AREA else f"{zone.name} (line)" for zone in row.zones)
+    said = "for this camera" if keep.own else "by the settings"
+    return [str(keep.camera), row.name, f"{keep.hours:g}", said, zones or "none: left, centre, right"]
 
 
 @camera.command()
