@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-edge bench-line bench-whole chaos powercut test setup lint proto samples clean
+.PHONY: help demo bench-decode bench-edge bench-line bench-whole chaos powercut test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench-edge: setup ## CPU per camera beside ffmpeg, OpenCV and Frigate's way (nee
 
 bench-whole: setup ## frames a second through the whole line with the classic engine; BENCH_FRAMES=2000
 > $(RUN) python bench/whole_line.py
+
+bench-decode: setup ## what the receiver pays to decode a JPEG, an H.264 and an H.265 picture; BENCH_PICTURES=40
+> $(RUN) python bench/decode_cost.py
 
 chaos: setup ## kill -9 on two running lines, CHAOS_KILLS=300 times; then every frame is counted; CHAOS_SEED=1
 > CHAOS_KILLS=$${CHAOS_KILLS:-300} CHAOS_LINES=$${CHAOS_LINES:-2} $(RUN) pytest tests/chaos -k cost -s

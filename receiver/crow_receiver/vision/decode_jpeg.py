@@ -1,6 +1,5 @@
 """From a JPEG to pixels."""
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-from crow_receiver.vision.pixels import Pixels, corrupt
+from crow_receiver.vision.pixels import Pixels, corrupt, reduced
 
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
@@ -21,13 +20,12 @@ _MOST_COMPLAINT_BYTES = 4096
 _HARMLESS = b"extraneous bytes before marker"  # some cameras pad between segments; every pixel was decoded
 
 
-def decode_jpeg(jpeg: bytes, size: tuple[int, int], least: tuple[int, int]) -> Pixels:
+def decode_jpeg(jpeg: bytes, size: tuple[int, int], part: int) -> Pixels:
     """A JPEG of `size` as `crow_receiver.vision.decode.decode` describes it.
 
-    What EXIF says about turning it is ignored, as for all other frames. Half, quarter and eighth size cost libjpeg
-    less. Points standard error elsewhere for that time, so no other thread may be writing there.
+    What EXIF says about turning it is ignored, as for all other frames. Points standard error elsewhere for that time,
+    so no other thread may be writing there.
     """
-    part = _part(size, least)
     with _complaints() as complaints:
         try:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), _FLAGS[part] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -35,19 +33,13 @@ def decode_jpeg(jpeg: bytes, size: tuple[int, int], least: tuple[int, int]) -> P
             raise corrupt(str(error.err)) from None
     if picture is None:
         raise corrupt("the decoder refused it")
-    width, height = (math.ceil(length / part) for length in size)
+    width, height = reduced(size, part)
     if picture.shape != (height, width, 3):
         raise corrupt(f"it decodes as {picture.shape[1]} x {picture.shape[0]}, not as {width} x {height}")
     for line in complaints:
         if _HARMLESS not in line:
             raise corrupt(line.decode("ascii", "replace"))
     return picture.astype(np.uint8, copy=False)
-
-
-def _part(size: tuple[int, int], least: tuple[int, int]) -> int:
-    """The largest denominator by which libjpeg can divide the size without going below `least`."""
-    fitting = (part for part in _FLAGS if all(length >= most * part for length, most in zip(size, least, strict=True)))
-    return max(fitting, default=1)
 
 
 @contextmanager

@@ -4,13 +4,11 @@ libav is given parameter sets and slices alone: what else a camera puts into its
 and libav would have to be trusted with it. Each picture has a decoder of its own, so nothing of one gets into another.
 """
 
-import math
-
 import av
 import numpy as np
 
 from crow_receiver.ingest.picture import MAX_PIXELS
-from crow_receiver.vision.pixels import Pixels, corrupt
+from crow_receiver.vision.pixels import Pixels, corrupt, reduced
 from crow_shared.frame import Encoding
 from crow_shared.h26x import KEYFRAME_SLICES, PARAMETER_SETS, annex_b, nal_type, nal_units
 
@@ -26,7 +24,7 @@ _BLOCK_CHROMA_PIXELS = 8  # half of the smallest coding tree block of H.265
 _FULL_STOP = b"\xff" * 4096
 
 
-def decode_keyframe(encoding: Encoding, coded: bytes, size: tuple[int, int], least: tuple[int, int]) -> Pixels:
+def decode_keyframe(encoding: Encoding, coded: bytes, size: tuple[int, int], part: int) -> Pixels:
     """An inspected keyframe of `size` as `crow_receiver.vision.decode.decode` describes it.
 
     Damage in an H.264 picture is told by libav. In H.265 it notices some, and leaves out what it does not get to, which
@@ -43,9 +41,7 @@ def decode_keyframe(encoding: Encoding, coded: bytes, size: tuple[int, int], lea
         raise corrupt(f"it decodes as {picture.width} x {picture.height}, not as {size[0]} x {size[1]}")
     if picture.is_corrupt or (encoding is Encoding.H265 and _has_undecoded_blocks(picture)):
         raise corrupt("a part of it is missing or damaged")
-    share = min(1.0, max(wanted / length for wanted, length in zip(least, size, strict=True)))
-    width, height = (math.ceil(length * share) for length in size)
-    scaled = picture.reformat(width, height, "bgr24", interpolation="AREA", threads=1)
+    scaled = picture.reformat(*reduced(size, part), "bgr24", interpolation="AREA", threads=1)
     return scaled.to_ndarray().astype(np.uint8, copy=False)
 
 
