@@ -11,6 +11,7 @@ from receiver_parts import GAP_US, SECOND_US, frame_at
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
+from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.settings import UplinkOrder, UplinkSettings
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
@@ -31,9 +32,13 @@ class Listener:
 
     def __init__(self) -> None:
         self.frames = 0
+        self.told_again: list[str] = []
 
     def stored(self, _camera: object, _stored: object) -> None:
         self.frames += 1
+
+    def covered(self, _camera: object, session_ids: list[str]) -> None:
+        self.told_again += session_ids
 
 
 class Server:
@@ -98,10 +103,16 @@ class Daemon:
         self.paces = dict(asked_ms)
 
     async def start(self) -> None:
-        self.spool = SpoolThread(lambda: Spool(self.directory, SpoolLimits(64 << 20), self.clock))
+        self.ledger = SampleLedger(self.directory.with_name(f"{self.daemon_id}-ledger.db"), self.clock)
+        self.spool = SpoolThread(
+            lambda: Spool(self.directory, SpoolLimits(64 << 20), self.clock), self.ledger.book.spooled
+        )
         await self.spool.start()
+        await self.spool.call(lambda spool: self.ledger.begin(spool, []))
         settings = UplinkSettings(receiver=f"127.0.0.1:{self.port}", order=self.order)
-        self.uplink = Uplink(settings, self.identity, lambda: self.cameras, self.spool, self.paced, self.clock)
+        self.uplink = Uplink(
+            settings, self.identity, lambda: self.cameras, self.spool, self.paced, self.ledger, self.clock
+        )
         self.tasks = [asyncio.create_task(self.spool.write_offered()), asyncio.create_task(self.uplink.run())]
 
     def identity(self, epoch: str) -> Identity:
@@ -112,6 +123,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.spool.close()
+        self.ledger.close()
 
     def offer(self, camera_id: str, seconds: float, payload: bytes | None = None) -> None:
         """A frame captured so long after `began_us`."""

@@ -50,7 +50,13 @@ class Daemon:
         # Its registry connection is its own, since it works in another thread.
         self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._ledger.book, self._clock)
         self._uplink = Uplink(
-            settings.uplink, self._identity, self._announced, self._spool, self._capture.follow_pace, self._clock
+            settings.uplink,
+            self._identity,
+            self._announced,
+            self._spool,
+            self._capture.follow_pace,
+            self._ledger,
+            self._clock,
         )
         self._status_trouble = ""
         self._started_us = self._clock.now_us()
@@ -87,6 +93,8 @@ class Daemon:
         await within(step_s, "spool", lambda: finished(writer))
         if self._spool.waiting:
             log.error("frames are lost: the disk did not take them", frames=self._spool.waiting)
+        await asyncio.to_thread(self._ledger.finish)
+        self._uplink.tell_ledger()
         if not uplink.done() and self._uplink.state == "connected":
             await within(step_s, "uplink", self._all_sent)
         await self._write_status()
@@ -96,13 +104,15 @@ class Daemon:
         log.info("daemon stopped")
 
     async def _all_sent(self) -> None:
-        """What the cameras saw last is delivered; a backlog goes on with the next start."""
+        """What the cameras saw last is delivered and accounted for; a backlog goes on with the next start."""
 
         def waits(spool: Spool) -> bool:
             return bool(spool.waiting(spool.epochs()[-1]))
 
         # Polling, since what is waited for is the state of the disk.
-        while self._uplink.state == "connected" and await self._spool.call(waits):  # noqa: ASYNC110
+        while self._uplink.state == "connected" and (  # noqa: ASYNC110
+            await self._spool.call(waits) or bool(await asyncio.to_thread(self._ledger.untold, 1))
+        ):
             await asyncio.sleep(POLL_S)
 
     async def _report(self) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from crow_receiver.queue.port import OutputQueue
+from crow_receiver.store import ledger
 from crow_receiver.store.frames import analysis_backlog
+from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.migrations import migrations
 from crow_receiver.store.outbox import waiting
 from crow_shared.clock import Clock, SystemClock
@@ -24,6 +26,25 @@ _CAMERAS = """
         (select count(*) from analysis join frame on frame.id = analysis.frame
             where frame.camera = c.id and batch_index is null)
     from camera as c order by 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class LastHour:
+    """What became of the samples of the last hour, as far as the camera's daemon has told."""
+
+    minutes: int
+    expected: int
+    sent: int
+    gated: dict[str, int]
+    dropped: dict[str, int]
+    seen_percent: float | None
+    alerts: list[str]
+
+    @classmethod
+    def of(cls, sums: LedgerSums) -> "LastHour":
+        """Of these sums."""
+        counts = (sums.minutes, sums.expected, sums.sent, dict(sums.gated), dict(sums.dropped))
+        return cls(*counts, sums.seen_percent, sorted(sums.alerts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,7 @@ class CameraOverview:
     late_waiting: int
     behind_s: float
     late_behind_s: float
+    last_hour: LastHour
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +97,8 @@ def overview(state_dir: Path, queue: OutputQueue, clock: Clock | None = None) ->
             str(row.camera.key): (row.late_waiting, row.behind_s(now_us), row.late_behind_s(now_us))
             for row in analysis_backlog(db)
         }
-        cameras = [CameraOverview(*(*row, *backlog[row[0]])) for row in db.execute(_CAMERAS)]
+        hours = {str(camera.key): LastHour.of(sums) for camera, sums in ledger.last_hour(db, now_us)}
+        cameras = [CameraOverview(*(*row, *backlog[row[0]], hours[row[0]])) for row in db.execute(_CAMERAS)]
         failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
         outbox = waiting(db).pending
     finally:

@@ -62,6 +62,8 @@ class Retention:
                 lambda tx, c=keep.row_id, b=before_us: expiry.expire_session(tx, c, b, RECORDS_AT_ONCE)  # type: ignore[misc]
             )
         before_us = now_us - int(self._records_h * _HOUR_US)
+        for keep in keeps:
+            await self._store.write(lambda tx, c=keep.row_id: expiry.expire_ledger(tx, c, before_us))  # type: ignore[misc]
         await self._while_more(lambda tx: expiry.expire_missing(tx, before_us, RECORDS_AT_ONCE))
         await self._store.write(lambda tx: expiry.forget_old_streams(tx, now_us))
         # Files go after those commits; what a crash leaves in between is found here the next time.

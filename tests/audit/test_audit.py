@@ -17,6 +17,8 @@ from crow_receiver.audit.numbers import Span
 from crow_receiver.audit.spool import parsed_spool
 from crow_receiver.cli.main import main
 from crow_receiver.queue.port import INTERACTION_QUEUE, REMEMBERED_US
+from crow_receiver.store import ledger
+from crow_receiver.store.ledger import MINUTE_US, LedgerMinute
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 
@@ -107,6 +109,55 @@ async def test_every_broken_promise_is_found(control: str, state: Any) -> None:
     report = state.audit()
     assert {kind.value for kind in report.totals} == expected
     assert {fault.kind.value for fault in report.faults} == expected
+
+
+async def of_the_ledger(state: Any, minutes: dict[int, int]) -> None:
+    """The daemon says how many frames it sent, by minute of the hour, a while after they came."""
+    camera = await known_camera(state.store)
+    told = [LedgerMinute(HOUR_US + number * MINUTE_US, 1, sent, sent, {}, {}, []) for number, sent in minutes.items()]
+    later_us = HOUR_US + 3700 * SECOND_US
+    await state.store.write(lambda tx: ledger.store_minutes(tx.db, camera.id, told, later_us))
+
+
+SENT_BY_MINUTE = {0: 11, 1: 12, 2: 2, 60: 4}  # 25 frames five seconds apart from second 5 on; four of five an hour on
+
+
+@pytest.mark.parametrize(
+    ("sent", "spooled", "expected", "elsewhere"),
+    [
+        (SENT_BY_MINUTE | {60: 5}, None, {}, 0),
+        (SENT_BY_MINUTE, None, {"ledger_short": 1}, 0),
+        (SENT_BY_MINUTE | {2: 5, 60: 5}, None, {}, 0),  # three are missing, with a reason
+        (SENT_BY_MINUTE | {2: 9, 60: 5}, None, {}, 4),  # may be on their way, for all that is known here
+        (SENT_BY_MINUTE | {2: 9, 60: 5}, 4, {}, 0),
+        (SENT_BY_MINUTE | {2: 9, 60: 5}, 3, {"ledger_lost": 1}, 1),
+    ],
+)
+async def test_what_the_daemon_says_that_it_sent_is_here_missing_or_with_the_daemon(
+    sent: dict[int, int], spooled: int | None, expected: dict[str, int], elsewhere: int, state: Any
+) -> None:
+    await of_the_ledger(state, sent)
+    spools = []
+    if spooled is not None:
+        waiting = [[34, 33 + spooled]]
+        camera = {"camera_id": "till", "last_seq": 33 + spooled, "acked_seq": 33, "waiting": waiting, "holes": []}
+        status = {"organization_id": "acme", "site_id": "shop", "daemon_id": "box"}
+        text = json.dumps(status | {"epochs": [{"epoch": "epoch", "cameras": [camera]}]})
+        spools = [parsed_spool(text, "test")]
+    report = state.audit(spools=spools)
+    assert {kind.value: count for kind, count in report.totals.items()} == expected
+    (told,) = report.as_json()["ledgers"]
+    assert told["elsewhere"] == elsewhere
+    assert told["sent"] == sum(sent.values())
+
+
+async def test_a_minute_that_the_daemon_may_not_have_told_of_in_full_is_not_judged(state: Any) -> None:
+    camera = await known_camera(state.store)
+    early = LedgerMinute(HOUR_US, 1, 3, 3, {}, {}, [])
+    await state.store.write(lambda tx: ledger.store_minutes(tx.db, camera.id, [early], HOUR_US + 30 * SECOND_US))
+    report = state.audit()
+    assert not report.totals
+    assert report.ledgers[0].sent == 0
 
 
 @pytest.mark.parametrize(

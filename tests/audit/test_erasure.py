@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ FROM_US, TO_US = HOUR_US + 40 * SECOND_US, HOUR_US + 80 * SECOND_US
 
 class NobodyHears:
     def stored(self, camera: CameraRow, stored: StoredFrame) -> None:
+        pass
+
+    def covered(self, camera: CameraRow, session_ids: Sequence[str]) -> None:
         pass
 
 

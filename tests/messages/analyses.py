@@ -1,13 +1,16 @@
 """Frames and sessions to build messages from: plain ones, arbitrary ones, and the largest that the schema allows."""
 
 import json
+from collections import Counter
 from importlib.resources import files
 from typing import Any
 
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
+from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.vision.schema import (
     MAX_CROSSED_LINES,
     MAX_DESCRIPTION_CHARS,
@@ -42,6 +45,11 @@ LLAMA = Provenance(
 FACTS = SessionFacts("s-1", CameraKey("org-1", "site-1", "cam-1"), "Front Entrance", START_US, 1000)
 
 
+COVERAGE = Coverage.of(
+    LedgerSums(1, 60, 10, Counter({"no_activity": 45}), Counter({"camera_down": 5}), {"black"}), 1, START_US
+)
+
+
 def schema(name: str) -> dict[str, Any]:
     return json.loads((files("crow_receiver") / "schemas" / f"{name}.schema.json").read_text())
 
@@ -69,6 +77,7 @@ def frame(
     crossings: list[LineCrossings] | None = None,
     description: str = "Two people stand at the till.",
     provenance: Provenance = CLASSIC,
+    stands_for_ms: int = 1000,
 ) -> AnalysedFrame:
     scene = Scene(
         people=people or [],
@@ -80,7 +89,7 @@ def frame(
     )
     capture_us = START_US + 1000 * (index * 1000 if after_ms is None else after_ms)
     analysis = Analysis(scene=scene, provenance=provenance)
-    return AnalysedFrame(index, capture_us, TimeSource.CAMERA, -1_234_567, True, False, analysis)
+    return AnalysedFrame(index, capture_us, TimeSource.CAMERA, -1_234_567, True, False, analysis, stands_for_ms)
 
 
 def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
@@ -153,4 +162,5 @@ def analysed_frames(provenances: st.SearchStrategy[Provenance] = _provenances) -
         masked=st.booleans(),
         blurred=st.booleans(),
         analysis=st.builds(Analysis, scene=_scenes, provenance=provenances),
+        stands_for_ms=st.integers(0, 60_000),
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import ValidationError
 from messages.analyses import (
     CLASSIC,
+    COVERAGE,
     FACTS,
     LLAMA,
     START_US,
@@ -42,12 +43,12 @@ CONTRACT = [
 
 def body(**changes: Any) -> dict[str, Any]:
     frames = [frame(0, people=[person()], interactions=[handling()], queue_length=1), frame(1)]
-    built = interaction_batch(FACTS, 3, frames, late=False).to_json()
+    built = interaction_batch(FACTS, 3, frames, COVERAGE, late=False).to_json()
     return {**json.loads(built), **changes}
 
 
 def test_the_interaction_service_reads_the_batch_as_its_contract_says() -> None:
-    message = queue_message(interaction_batch(FACTS, 3, [frame(0), frame(1)], late=False))
+    message = queue_message(interaction_batch(FACTS, 3, [frame(0), frame(1)], COVERAGE, late=False))
     received = json.loads(message.body)
 
     assert isinstance(received["frameAnalyses"], list), "the consumer takes it for CCTV by this alone"
@@ -67,7 +68,7 @@ def test_the_interaction_service_reads_the_batch_as_its_contract_says() -> None:
 
 
 def test_the_body_is_not_nested_and_the_cloudevents_attributes_are_headers() -> None:
-    message = queue_message(interaction_batch(FACTS, 3, [frame(0)], late=False))
+    message = queue_message(interaction_batch(FACTS, 3, [frame(0)], COVERAGE, late=False))
     assert message.queue == INTERACTION_QUEUE
     assert message.message_id == "s-1:interaction:3"
     assert message.headers == {
@@ -92,7 +93,7 @@ def test_the_extra_fields_of_a_frame_are_what_the_engine_said() -> None:
 
 def test_a_frame_says_by_whose_clock_it_was_taken_and_what_was_done_to_it() -> None:
     crossings = [LineCrossings(line="Door", inwards=1, outwards=0)]
-    told = json.loads(interaction_batch(FACTS, 0, [frame(0, crossings=crossings)], late=False).to_json())
+    told = json.loads(interaction_batch(FACTS, 0, [frame(0, crossings=crossings)], COVERAGE, late=False).to_json())
     analysis = told["frameAnalyses"][0]
     assert (analysis["timeSource"], analysis["clockSkewMs"]) == ("camera", -1235)
     assert (analysis["masked"], analysis["blurred"]) == (True, False)
@@ -100,7 +101,7 @@ def test_a_frame_says_by_whose_clock_it_was_taken_and_what_was_done_to_it() -> N
 
 
 def test_frames_are_told_in_the_order_of_capture() -> None:
-    batch = interaction_batch(FACTS, 0, [frame(2), frame(0), frame(1)], late=False)
+    batch = interaction_batch(FACTS, 0, [frame(2), frame(0), frame(1)], COVERAGE, late=False)
     assert [analysis.frame_index for analysis in batch.frame_analyses] == [0, 1, 2]
     assert batch.batch_start_timestamp < batch.batch_end_timestamp
 
@@ -110,7 +111,7 @@ def test_frames_are_told_in_the_order_of_capture() -> None:
 def test_every_batch_is_of_the_published_schema_and_reads_back_the_same(
     frames: list[AnalysedFrame], late: bool
 ) -> None:
-    batch = interaction_batch(FACTS, 0, frames, late=late)
+    batch = interaction_batch(FACTS, 0, frames, COVERAGE, late=late)
     VALID.validate(json.loads(batch.to_json()))
     assert InteractionBatch.model_validate_json(batch.to_json()) == batch
 
@@ -160,7 +161,7 @@ def test_schema_and_model_have_the_same_fields_and_all_of_the_contract_is_requir
 
 
 def test_the_largest_frame_that_an_engine_can_give_fits_into_a_message_alone() -> None:
-    size = len(interaction_batch(FACTS, 10**9, [largest_frame(0)], late=False).to_json())
+    size = len(interaction_batch(FACTS, 10**9, [largest_frame(0)], COVERAGE, late=False).to_json())
     assert 40_000 < size < MAX_MESSAGE_BYTES < GRPC_MAX_BYTES
 
 
@@ -169,7 +170,7 @@ def test_a_batch_is_closed_before_the_frame_that_would_pass_the_limit() -> None:
     while batch_has_room(FACTS, frames, largest_frame(len(frames))):
         frames.append(largest_frame(len(frames)))
     sizes = [
-        len(interaction_batch(FACTS, 0, some, late=False).to_json())
+        len(interaction_batch(FACTS, 0, some, COVERAGE, late=False).to_json())
         for some in (frames, [*frames, largest_frame(len(frames))])
     ]
     assert len(frames) > 1

@@ -26,6 +26,8 @@ class Nobody:
 
     def stored(self, _camera: object, _stored: object) -> None: ...
 
+    def covered(self, _camera: object, _session_ids: object) -> None: ...
+
 
 def waiting_indexes(db: sqlite3.Connection) -> list[int]:
     rows = db.execute("select frame_index from frame where state = 'pending' order by id")

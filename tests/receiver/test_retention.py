@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,9 @@ async def test_what_the_receiver_holds_is_analysed_and_dispatched_while_the_disk
 ) -> None:
     class Listener:
         def stored(self, camera: CameraRow, stored: StoredFrame) -> None:
+            pass
+
+        def covered(self, camera: CameraRow, session_ids: Sequence[str]) -> None:
             pass
 
     free = shutil.disk_usage(tmp_path).free

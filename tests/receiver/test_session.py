@@ -21,6 +21,7 @@ from receiver_parts import (
 )
 
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
+from crow_receiver.session.actor import SETTLE_S
 from crow_receiver.session.directory import SessionDirectory
 from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames, sessions
@@ -89,7 +90,7 @@ async def test_a_new_hour_ends_the_session_before_it(receiver: Receiver) -> None
     before = await receiver.frame(1, HOUR_US - SECOND_US)
     after = await receiver.frame(2, HOUR_US)
     await until(lambda: len(receiver.vision.seen) == 2)
-    receiver.clock.advance(6)
+    receiver.clock.advance(SETTLE_S + 1)
     await until(lambda: receiver.directory.open_sessions == 1)
     states = [await receiver.store.read(lambda db, s=s: sessions.find_session(db, s)) for s in (before, after)]
     assert [state.is_open for state in states if state] == [False, True]
@@ -232,7 +233,7 @@ async def test_a_frame_that_is_late_by_hours_does_not_end_the_session_of_now(rec
     await until(lambda: len(receiver.vision.seen) == 1)
     await receiver.frame(2, HOUR_US - 7200 * SECOND_US)
     await until(lambda: len(receiver.vision.seen) == 2)
-    receiver.clock.advance(6)  # enough for a session that a later one has followed
+    receiver.clock.advance(SETTLE_S + 1)  # enough for a session that a later one has followed
     await asyncio.sleep(0.7)
     row = await receiver.store.read(lambda db: sessions.find_session(db, now))
     assert row is not None

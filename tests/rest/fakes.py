@@ -7,7 +7,9 @@ import httpx
 import structlog
 from fastapi import FastAPI
 
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.rest.port import Accepted, Opened, SessionStatus, SessionView
+from crow_receiver.store.ledger import LedgerSums
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame
 from crow_shared.identity import CameraKey
@@ -54,6 +56,7 @@ class MemoryIntake:
             pending=0,
             batches=0,
             revision=0,
+            coverage=Coverage.of(LedgerSums(), 1, at_us),
         )
         return Opened(self.sessions.setdefault(session_id, view), created)
 

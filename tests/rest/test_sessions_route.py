@@ -6,6 +6,17 @@ from conftest import ManualClock
 
 URL = "/api/v1/cctv/sessions"
 WANTED = {"siteId": "site-1", "cameraId": "cam-1", "cameraName": "Front 'Door' /1", "startedAt": 1_700_000_000_000}
+NOT_KNOWN = {
+    "known": False,
+    "minutes": 1,
+    "knownMinutes": 0,
+    "asOf": 1_700_000_000_000,
+    "expected": 0,
+    "sent": 0,
+    "gated": {},
+    "dropped": {},
+    "alerts": [],
+}
 
 
 async def test_opening_a_session_answers_created_and_then_ok(http: httpx.AsyncClient) -> None:
@@ -27,6 +38,7 @@ async def test_opening_a_session_answers_created_and_then_ok(http: httpx.AsyncCl
             "frames": {"received": 0, "analysed": 0, "failed": 0, "pending": 0},
             "batches": 0,
             "revision": 0,
+            "coverage": NOT_KNOWN,
         }
     )
 

@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -19,7 +18,7 @@ import structlog
 from crow_daemon.ledger.account import Standing
 from crow_daemon.ledger.book import Taken
 from crow_daemon.ledger.migrations import migrations
-from crow_daemon.ledger.tally import Tally
+from crow_daemon.ledger.tally import LedgerMark, Tally, WrittenMinute
 from crow_shared.database import open_database, transaction, translated_errors
 
 log = structlog.get_logger()
@@ -27,25 +26,6 @@ log = structlog.get_logger()
 DAY_US = 24 * 3_600_000_000
 KEEP_US = 7 * DAY_US
 KEEP_UNTOLD_US = 31 * DAY_US
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenMinute:
-    """One camera's minute as it is written down."""
-
-    camera_id: str
-    minute_us: int
-    revision: int
-    tally: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerMark:
-    """The receiver has this minute, in this revision or a higher one."""
-
-    camera_id: str
-    minute_us: int
-    revision: int
 
 
 class LedgerDatabase:

@@ -17,8 +17,8 @@ import structlog
 from crow_daemon.capture.ledger import Missed
 from crow_daemon.ledger.account import Standing
 from crow_daemon.ledger.book import Book
-from crow_daemon.ledger.database import KEEP_US, LedgerDatabase, LedgerMark, WrittenMinute
-from crow_daemon.ledger.tally import Minutes
+from crow_daemon.ledger.database import KEEP_US, LedgerDatabase
+from crow_daemon.ledger.tally import LedgerMark, Minutes, WrittenMinute
 from crow_daemon.registry.camera import Camera
 from crow_daemon.spool.accounts import CameraMark
 from crow_shared.clock import Clock, Moment
@@ -112,10 +112,13 @@ class SampleLedger:
         """The receiver has these. Raises CrowError."""
         self._database.told(marks)
 
-    def close(self) -> None:
-        """After cameras and spool have ended: the last word, and the file is given back."""
+    def finish(self) -> None:
+        """Cameras and spool have ended: the last word."""
         self.book.close()
         self.flush()
+
+    def close(self) -> None:
+        """Gives the file back."""
         self._database.close()
 
     def _captures_since(self, numbers: Numbers, mark: CameraMark, before: Standing) -> list[int]:

@@ -46,6 +46,25 @@ class Tally:
         return Counts(self.expected, self.sent, dict(self.gated), dict(self.dropped))
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenMinute:
+    """One camera's minute as it is written down."""
+
+    camera_id: str
+    minute_us: int
+    revision: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """The receiver has this minute, in this revision or a higher one."""
+
+    camera_id: str
+    minute_us: int
+    revision: int
+
+
 def minute_of(time_us: int) -> int:
     """The start of the minute that a time lies in."""
     return time_us // MINUTE_US * MINUTE_US

@@ -26,6 +26,7 @@ from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.backlog import Backlog, BacklogStatus
 from crow_daemon.uplink.connection import Dialer
 from crow_daemon.uplink.lane import Lane
+from crow_daemon.uplink.ledger import Ledger, LedgerTelling
 from crow_daemon.uplink.link import LinkWindow
 from crow_daemon.uplink.protocol import Announced, HelloCamera, Identity, PaceAsked, SenderProtocol
 from crow_shared.clock import Clock
@@ -50,6 +51,7 @@ class Uplink:
         cameras: Callable[[], list[Announced]],
         spool: SpoolThread,
         paced: Callable[[Mapping[str, int]], None],
+        ledger: Ledger,
         clock: Clock,
     ) -> None:
         """`identity` is asked for each epoch of the spool; `cameras` yields all registered ones.
@@ -67,6 +69,7 @@ class Uplink:
         self._paces: dict[str, int] = {}
         self._renew = asyncio.Event()  # the live lane has to open anew: other cameras, or another epoch
         self._backlog = Backlog(spool, clock.monotonic_s)
+        self._ledger = LedgerTelling(ledger, spool.wake_uplink.set, clock)
         self._live: Lane | None = None
         self._sealed_s = float("-inf")
         self.state = "connecting"
@@ -86,6 +89,10 @@ class Uplink:
     def reannounce(self) -> None:
         """Opens the live stream anew, so that the receiver hears of changed cameras; nothing is lost by it."""
         self._renew.set()
+
+    def tell_ledger(self) -> None:
+        """Tells what there is of the sample ledger now, not only when it is due."""
+        self._ledger.is_due()
 
     async def run(self) -> None:
         """Connects, sends, and connects again, until cancelled."""
@@ -114,7 +121,7 @@ class Uplink:
             async def opened(epoch: str) -> Lane:
                 return await self._opened(channel, link, epoch, backlog=True)
 
-            tasks = [asyncio.create_task(self._send())]
+            tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._ledger.run())]
             try:
                 if self._settings.order is UplinkOrder.IN_ORDER:
                     for epoch in (await self._spool.call(Spool.epochs))[:-1]:
@@ -129,7 +136,7 @@ class Uplink:
                     if await self._seal_when_late(lane):
                         lane.close()
                         continue
-                    if len(tasks) == 1 and self._settings.order is UplinkOrder.LIVE_FIRST:
+                    if len(tasks) == 2 and self._settings.order is UplinkOrder.LIVE_FIRST:
                         tasks += [asyncio.create_task(self._backlog.run(opened)), asyncio.create_task(self._look())]
                     delay_s = await _unless_failed(asyncio.create_task(self._live_until_renewed(lane)), tasks)
                     if delay_s is not None:
@@ -143,7 +150,7 @@ class Uplink:
         renew = asyncio.create_task(self._renew.wait())
         try:
             self._live = lane
-            self._spool.wake_uplink.set()
+            self._ledger.is_due()
             await asyncio.wait({listening, renew}, return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 return listening.result()
@@ -164,7 +171,14 @@ class Uplink:
         protocol = SenderProtocol(
             self._identity(epoch), cameras, link, self._clock.monotonic_s, backlog=backlog, previous_epoch=previous
         )
-        lane = Lane(self._spool, epoch, protocol, unannounced=self._renew.set, paced=self._pace)
+        lane = Lane(
+            self._spool,
+            epoch,
+            protocol,
+            unannounced=self._renew.set,
+            paced=self._pace,
+            ledger_kept=self._ledger.kept,
+        )
         try:
             await lane.open(channel)
         except BaseException:
@@ -180,7 +194,7 @@ class Uplink:
         while True:
             self._spool.wake_uplink.clear()
             live, backlog = self._live, self._backlog.lane
-            if live is not None and await live.send():
+            if live is not None and (await self._ledger.send(live) or await live.send()):
                 continue
             if backlog is not None and await backlog.send():
                 continue

@@ -7,17 +7,19 @@ Invariants
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 import structlog
 
+from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
+from crow_daemon.ledger.tally import LedgerMark, WrittenMinute
 from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.spool.spool import START, Position, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.connection import Call, read, translated
-from crow_daemon.uplink.protocol import Draining, Event, PaceAsked, Refused, Released, SenderProtocol
+from crow_daemon.uplink.protocol import Draining, Event, LedgerKept, PaceAsked, Refused, Released, SenderProtocol
 from crow_shared.errors import CrowError, Kind
 
 log = structlog.get_logger()
@@ -38,6 +40,7 @@ class Lane:
         *,
         unannounced: Callable[[], None],
         paced: Callable[[PaceAsked], None],
+        ledger_kept: Callable[[Sequence[LedgerMark]], Awaitable[None]],
     ) -> None:
         """`unannounced` is called when the next frame is of a camera that the Hello did not name."""
         self.epoch = epoch
@@ -45,6 +48,7 @@ class Lane:
         self._spool = spool
         self._unannounced = unannounced
         self._paced = paced
+        self._ledger_kept = ledger_kept
         self._position: Position = START
         self._leaving = False
         self._closed = False
@@ -105,31 +109,27 @@ class Lane:
             return found, not found and (bool(room) or not spool.waiting(self.epoch))
 
         frames, only_holes = await self._spool.call(look)
-        try:
-            for spooled in frames:
-                expected = self.protocol.next_seq(spooled.frame.camera_id)
-                if expected is None:
-                    self._unannounced()
-                    return False
-                holes: list[Hole] = []
-                if spooled.frame.seq > expected:
-                    holes = await self._holes(spooled.frame.camera_id, expected, spooled.frame.seq - 1)
-                if self._closed:  # what is counted as sent from now on would stay so
-                    return False
-                for message in self.protocol.send(spooled.frame, holes):
-                    await self._opened.write(message)
-                self._position = spooled.position
-            if only_holes:  # they need no room: an epoch of them alone must not stay because the link is busy
-                await self._send_last_gaps()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return False
-        except asyncio.CancelledError:
-            # gRPC raises it in a write, too, whose stream is cancelled; that must not end the task that sends.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return False
+        for spooled in frames:
+            expected = self.protocol.next_seq(spooled.frame.camera_id)
+            if expected is None:
+                self._unannounced()
+                return False
+            holes: list[Hole] = []
+            if spooled.frame.seq > expected:
+                holes = await self._holes(spooled.frame.camera_id, expected, spooled.frame.seq - 1)
+            if self._closed:  # what is counted as sent from now on would stay so
+                return False
+            if not await self._written(self.protocol.send(spooled.frame, holes)):
+                return False
+            self._position = spooled.position
+        if only_holes:  # they need no room: an epoch of them alone must not stay because the link is busy
+            await self._send_last_gaps()
         return bool(frames)
+
+    async def tell_ledger(self, minutes: Sequence[WrittenMinute]) -> None:
+        """Tells minutes of the sample ledger; when the stream has ended, `listen` says why."""
+        if not self._closed:
+            await self._written([self.protocol.tell_ledger(minutes)])
 
     async def leave(self, listening: "asyncio.Task[float | None]") -> None:
         """Ends the stream in order, so that what is under way is acknowledged on it, if that does not take long."""
@@ -162,8 +162,23 @@ class Lane:
             first = self.protocol.next_seq(mark.camera_id)
             if first is not None and first <= mark.last_seq:
                 holes = await self._holes(mark.camera_id, first, mark.last_seq)
-                for message in self.protocol.send_gaps(mark.camera_id, mark.last_seq, holes):
-                    await self._opened.write(message)
+                if not await self._written(self.protocol.send_gaps(mark.camera_id, mark.last_seq, holes)):
+                    return
+
+    async def _written(self, messages: Sequence[pb.StreamFramesRequest]) -> bool:
+        """Writes them; False when the stream has ended."""
+        try:
+            for message in messages:
+                await self._opened.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        except asyncio.CancelledError:
+            # gRPC raises it in a write, too, whose stream is cancelled; that must not end the task that sends.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return False
+        return True
 
     async def _holes(self, camera_id: str, from_seq: int, to_seq: int) -> list[Hole]:
         return await self._spool.call(lambda spool: spool.holes(self.epoch, camera_id, from_seq, to_seq))
@@ -178,6 +193,8 @@ class Lane:
         for event in events:
             if isinstance(event, PaceAsked):
                 self._paced(event)
+            if isinstance(event, LedgerKept):
+                await self._ledger_kept(event.marks)
         for hole in refused:
             log.warning("receiver refused a frame", camera=hole.camera_id, seq=hole.from_seq, reason=hole.detail)
 

@@ -8,13 +8,15 @@ Invariants
 4. A receiver that has more than the spool ever gave out knows another spool's frames under these numbers: nothing is
    sent, and nothing is taken as delivered.
 5. What was refused is reported before the release of its number, so that it is counted while the spool still has it.
+6. One message of the sample ledger is under way at most: what the receiver has to keep at once is bounded.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crow.cctv.v1 import ingest_pb2 as pb
+from crow_daemon.ledger.tally import LedgerMark, WrittenMinute
 from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.uplink.link import LinkWindow
 from crow_shared.errors import CrowError, Kind
@@ -95,7 +97,14 @@ class PaceAsked:
     sample_interval_ms: int
 
 
-Event = Released | Refused | Draining | PaceAsked
+@dataclass(frozen=True, slots=True)
+class LedgerKept:
+    """The receiver has these minutes of the sample ledger."""
+
+    marks: tuple[LedgerMark, ...]
+
+
+Event = Released | Refused | Draining | PaceAsked | LedgerKept
 
 
 @dataclass(slots=True)
@@ -128,6 +137,7 @@ class SenderProtocol:
         self._cameras = {camera.announced.camera_id: _Camera(0, camera.acked_seq) for camera in self._hello_cameras}
         self._window = 0
         self._acknowledged_frames = 0
+        self._ledger_is_under_way = False
         self.draining = False  # the receiver has asked for no more
 
     def hello(self) -> pb.StreamFramesRequest:
@@ -238,6 +248,17 @@ class SenderProtocol:
             camera.sent_seq = through_seq
         return messages
 
+    @property
+    def takes_ledger(self) -> bool:
+        """Whether minutes of the sample ledger may be told now."""
+        return not (self.backlog or self.draining or self._ledger_is_under_way)
+
+    def tell_ledger(self, minutes: Sequence[WrittenMinute]) -> pb.StreamFramesRequest:
+        """The message that tells these minutes."""
+        assert self.takes_ledger, "one at a time, on the live stream"
+        self._ledger_is_under_way = True
+        return pb.StreamFramesRequest(ledger=pb.SampleLedger(minutes=map(_ledger_minute, minutes)))
+
     def received(self, response: pb.StreamFramesResponse) -> list[Event]:
         """What a message from the receiver means for the spool. Raises CrowError(INVALID) for a second Welcome."""
         match response.WhichOneof("message"):
@@ -251,6 +272,10 @@ class SenderProtocol:
             case "drain":
                 self.draining = True
                 return [Draining(response.drain.reconnect_after_ms / 1000)]
+            case "ledger_ack":
+                self._ledger_is_under_way = False
+                marks = response.ledger_ack.minutes
+                return [LedgerKept(tuple(LedgerMark(mark.camera_id, mark.minute_us, mark.revision) for mark in marks))]
             case None:  # a newer receiver's message: it must not matter to us, or the version would have changed
                 return []
             case other:
@@ -277,6 +302,24 @@ class SenderProtocol:
 
 def _gap(camera_id: str, from_seq: int, to_seq: int, reason: pb.GapReason.ValueType) -> pb.StreamFramesRequest:
     return pb.StreamFramesRequest(gap=pb.Gap(camera_id=camera_id, from_seq=from_seq, to_seq=to_seq, reason=reason))
+
+
+def _ledger_minute(minute: WrittenMinute) -> pb.LedgerMinute:
+    tally = minute.tally
+    return pb.LedgerMinute(
+        camera_id=minute.camera_id,
+        minute_us=minute.minute_us,
+        revision=minute.revision,
+        expected=tally.expected,
+        sent=tally.sent,
+        gated=_sample_counts(tally.gated),
+        dropped=_sample_counts(tally.dropped),
+        alerts=sorted(tally.alerts),
+    )
+
+
+def _sample_counts(by_reason: Mapping[str, int]) -> list[pb.SampleCount]:
+    return [pb.SampleCount(reason=reason, samples=samples) for reason, samples in sorted(by_reason.items())]
 
 
 def _refused(reject: pb.Reject) -> Refused:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from crow_receiver.audit.ledger import audit_ledger
 from crow_receiver.audit.numbers import ALWAYS, Span, audit_camera
 from crow_receiver.audit.report import AuditReport
 from crow_receiver.audit.sessions import audit_sessions
@@ -39,6 +40,8 @@ def audit(
         for camera in chosen:
             audit_camera(db, camera, span, report)
             audit_sessions(db, latest, queue, camera, span, now_us, report)
+            if span == ALWAYS:
+                audit_ledger(db, camera, spools, report)
         for spool in spools:
             audit_spool(db, spool, only, report)
     return report

@@ -40,6 +40,8 @@ class FaultKind(StrEnum):
     WRONG_COUNT = "wrong_count"  # a session has other frames than it counted
     SPOOL_AHEAD = "spool_ahead"  # acknowledged to the spool, and unknown here
     SPOOL_LOST = "spool_lost"  # neither here nor waiting in the spool
+    LEDGER_SHORT = "ledger_short"  # more frames are here than the daemon says that it sent
+    LEDGER_LOST = "ledger_lost"  # sent, says the daemon, and neither here nor missing nor in its spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,41 @@ class CameraEnds:
 
 
 @dataclass(slots=True)
+class LedgerEnds:
+    """What became of the samples of which a camera's daemon says that they were sent, where that can be compared.
+
+    `missing` are all numbers of the camera that are missing, of any minute. `at_daemon` is None when nobody told.
+    """
+
+    camera: CameraKey
+    sent: int = 0
+    stored: int = 0
+    missing: int = 0
+    at_daemon: int | None = None
+
+    @property
+    def elsewhere(self) -> int:
+        """Sent, and neither here nor missing nor known to wait: as far as can be told, on their way."""
+        return max(0, self.sent - self.stored - self.missing - (self.at_daemon or 0))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in plain JSON values."""
+        return {
+            "camera": str(self.camera),
+            "sent": self.sent,
+            "stored": self.stored,
+            "missing": self.missing,
+            "atDaemon": self.at_daemon,
+            "elsewhere": self.elsewhere,
+        }
+
+
+@dataclass(slots=True)
 class AuditReport:
     """All that an audit found."""
 
     cameras: list[CameraEnds] = field(default_factory=list)
+    ledgers: list[LedgerEnds] = field(default_factory=list)
     sessions: int = 0
     messages: Counter[str] = field(default_factory=Counter)  # by where they are
     faults: list[Fault] = field(default_factory=list)
@@ -87,6 +120,7 @@ class AuditReport:
         return {
             "ok": not self.totals,
             "cameras": [camera.as_json() for camera in self.cameras],
+            "ledgers": [ledger.as_json() for ledger in self.ledgers],
             "sessions": self.sessions,
             "messages": dict(self.messages),
             "faultTotals": {kind.value: count for kind, count in self.totals.items()},

@@ -67,6 +67,13 @@ def _print(report: AuditReport) -> None:
     for one in report.cameras:
         for reason, count in sorted(one.reasons.items()):
             click.echo(f"{one.camera}: {count} missing: {reason}")
+    for ledger in report.ledgers:
+        if ledger.sent:
+            waits = "" if ledger.at_daemon is None else f", {ledger.at_daemon} at the daemon"
+            on_the_way = f", {ledger.elsewhere} on their way" if ledger.elsewhere else ""
+            click.echo(
+                f"{ledger.camera}: {ledger.sent} sent by its ledger: {ledger.stored} are here{waits}{on_the_way}"
+            )
     where = ", ".join(f"{count} {place}" for place, count in sorted(report.messages.items()))
     click.echo(f"{report.sessions} sessions; messages: {where or 'none'}")
     for fault in report.faults[:_MOST_SHOWN]:

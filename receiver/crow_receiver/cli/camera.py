@@ -9,8 +9,11 @@ import click
 from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
-from crow_receiver.store.cameras import CameraRow, every
+from crow_receiver.store import ledger
+from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.pictures import PictureKeep, picture_keeps, set_picture_keep
+from crow_shared.clock import SystemClock
 from crow_shared.database import transaction
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
@@ -28,26 +31,30 @@ def camera() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_cameras(context: Context, as_json: bool) -> None:
-    """One line per camera: the hours for which its pictures are kept, and its zones."""
+    """One line per camera: how long its pictures are kept, its zones, and how much was seen in the last hour."""
     with context.database() as db:
         keeps = picture_keeps(db, context.settings.retention.pictures_h)
-        known = {row.id: row for row in every(db)}
-    cameras = [(keep, known[keep.row_id]) for keep in keeps]
+        known = {row.id: (row, sums) for row, sums in ledger.last_hour(db, SystemClock().now_us())}
+    cameras = [(keep, *known[keep.row_id]) for keep in keeps]
     if as_json:
         click.echo(json.dumps([_as_json(*camera) for camera in cameras], indent=2))
     else:
-        echo_table(["camera", "name", "pictures_h", "said", "zones"], [_row(*camera) for camera in cameras])
+        columns = ["camera", "name", "pictures_h", "said", "zones", "seen", "alerts"]
+        echo_table(columns, [_row(*camera) for camera in cameras])
 
 
-def _as_json(keep: PictureKeep, row: CameraRow) -> dict[str, Any]:
+def _as_json(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> dict[str, Any]:
     zones = [asdict(zone) for zone in row.zones]
-    return {"camera": str(keep.camera), "name": row.name, "pictures_h": keep.hours, "own": keep.own, "zones": zones}
+    kept = {"camera": str(keep.camera), "name": row.name, "pictures_h": keep.hours, "own": keep.own, "zones": zones}
+    return kept | {"seen_percent": hour.seen_percent, "alerts": sorted(hour.alerts)}
 
 
-def _row(keep: PictureKeep, row: CameraRow) -> list[str]:
+def _row(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> list[str]:
     zones = ", ".join(zone.name if zone.kind is ZoneKind.AREA else f"{zone.name} (line)" for zone in row.zones)
     said = "for this camera" if keep.own else "by the settings"
-    return [str(keep.camera), row.name, f"{keep.hours:g}", said, zones or "none: left, centre, right"]
+    kept = [str(keep.camera), row.name, f"{keep.hours:g}", said, zones or "none: left, centre, right"]
+    seen = "" if hour.seen_percent is None else f"{hour.seen_percent:.1f} %"
+    return [*kept, seen, ", ".join(sorted(hour.alerts))]
 
 
 @camera.command()

@@ -5,7 +5,7 @@ import json
 import click
 
 from crow_receiver.cli.context import Context
-from crow_receiver.overview import CameraOverview, Overview, overview
+from crow_receiver.overview import CameraOverview, LastHour, Overview, overview
 
 
 @click.command()
@@ -27,7 +27,7 @@ def _print(counted: Overview) -> None:
         click.echo(
             f"{camera.camera}: {camera.stored} frames ({camera.analysed} analysed, {camera.waiting} waiting, "
             f"{camera.failed} failed, {camera.erased} erased), {camera.missing} missing; "
-            f"sessions: {camera.sessions} ({camera.open_sessions} open){_behind(camera)}"
+            f"sessions: {camera.sessions} ({camera.open_sessions} open){_behind(camera)}{_last_hour(camera.last_hour)}"
         )
     for failure, frames in counted.failures.items():
         click.echo(f"failed: {frames} x {failure}")
@@ -35,6 +35,15 @@ def _print(counted: Overview) -> None:
         states = ", ".join(f"{queue[state]} {state}" for state in ("ready", "leased", "delayed", "dead"))
         click.echo(f"{queue['queue']}: {states}")
     click.echo(f"outbox: {counted.outbox} messages wait for a queue")
+
+
+def _last_hour(hour: LastHour) -> str:
+    if hour.seen_percent is None:
+        return ""
+    lost = ", ".join(f"{samples} {reason}" for reason, samples in sorted(hour.dropped.items()))
+    alerts = f"; ALERTS: {', '.join(hour.alerts)}" if hour.alerts else ""
+    seen = f"; last hour: {hour.seen_percent:.1f} % of {hour.expected} samples seen"
+    return seen + f" ({lost})" * bool(lost) + alerts
 
 
 def _behind(camera: CameraOverview) -> str:

@@ -3,12 +3,12 @@
 Reading, storing and acknowledging run apart: what is read while the disk is busy is stored together next, in the order
 of the stream, so the more there is to do, the larger the groups. Acknowledgements are cumulative: one goes when nothing
 more is on its way to the disk, or when a quarter of the window is durable.
-What is in memory is bounded: frames by the window, gaps by taking one at a time.
+What is in memory is bounded: frames by the window, gaps and sample ledgers by taking one at a time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -17,6 +17,7 @@ from crow.cctv.v1 import frame_pb2, ingest_pb2_grpc
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_receiver.ingest.hello import announce, checked_hello
 from crow_receiver.ingest.intake import Intake
+from crow_receiver.ingest.ledger import checked_minutes, kept
 from crow_receiver.ingest.streams import Stream, Streams
 from crow_receiver.store.arrivals import Arrival, Missing
 from crow_receiver.store.store import Store
@@ -143,6 +144,10 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
                     if stream.protocol.take_gap(request.gap):
                         self._store_soon(stream, self._gap(stream, request.gap))
                         await asyncio.wait(stream.storing)
+                case "ledger":
+                    if stream.hello.backlog:
+                        raise CrowError(Kind.INVALID, "protocol_error", "a sample ledger on a backlog stream")
+                    await asyncio.wait({self._soon(stream, self._store_ledger(stream, request.ledger))})
                 case "hello":
                     raise CrowError(Kind.INVALID, "protocol_error", "a second Hello")
             if stream.protocol.unacknowledged:
@@ -170,9 +175,18 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
 
     def _store_soon(self, stream: Stream, one: Arrival | Missing) -> None:
         if stream.arriving.add(one):
-            task = asyncio.create_task(self._store_arrived(stream))
-            stream.storing.add(task)
-            task.add_done_callback(lambda done: self._stored(stream, done))
+            self._soon(stream, self._store_arrived(stream))
+
+    def _soon(self, stream: Stream, storing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(storing)
+        stream.storing.add(task)
+        task.add_done_callback(lambda done: self._stored(stream, done))
+        return task
+
+    async def _store_ledger(self, stream: Stream, ledger: pb.SampleLedger) -> None:
+        hello = stream.hello
+        await self._intake.store_ledger(hello.organization_id, hello.site_id, checked_minutes(ledger))
+        stream.ledger_acks.append(kept(ledger))
 
     async def _store_arrived(self, stream: Stream) -> None:
         for one in await self._intake.store_stream(stream.hello.spool_epoch, stream.arriving):

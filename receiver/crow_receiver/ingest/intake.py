@@ -4,20 +4,23 @@ Whoever brings a frame (a daemon's stream, a REST upload) gets an answer only af
 after its capture, or drains a daemon's backlog, is stored as late: those that did not are analysed first.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from crow_receiver.ingest.arriving import Arriving
 from crow_receiver.ingest.picture import inspect_picture
 from crow_receiver.ingest.room import DiskRoom
-from crow_receiver.store import arrivals
+from crow_receiver.store import arrivals, cameras, ledger
 from crow_receiver.store.arrivals import Arrival, Missing, StoredFrame
 from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.ledger import LedgerMinute
 from crow_receiver.store.sessions import HOUR_US
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding, Frame
+from crow_shared.identity import CameraKey
 
 EARLIEST_US = 1_420_070_400_000_000  # 2015: a capture time before that is a clock that was never set
 FUTURE_MOST_US = 24 * HOUR_US
@@ -29,6 +32,10 @@ class Sessions(Protocol):
 
     def stored(self, camera: CameraRow, stored: StoredFrame) -> None:
         """A new frame of this camera is durable."""
+        ...
+
+    def covered(self, camera: CameraRow, session_ids: Sequence[str]) -> None:
+        """What is known of this camera's samples has changed after these sessions have told of it."""
         ...
 
 
@@ -100,6 +107,27 @@ class Intake:
         if not stored.duplicate:
             self._sessions.stored(camera, stored)
         return stored
+
+    async def store_ledger(
+        self, organization_id: str, site_id: str, minutes: Mapping[str, Sequence[LedgerMinute]]
+    ) -> None:
+        """Stores what a daemon of the site says of its samples, by camera id. A camera that nobody knows has no frames.
+
+        Raises CrowError(UNAVAILABLE) when the disk has no room.
+        """
+        self._require_room()
+        now_us = self._clock.now_us()
+
+        def work(tx: Transaction) -> list[tuple[CameraRow, list[str]]]:
+            changed = []
+            for camera_id, told in minutes.items():
+                row = cameras.find(tx.db, CameraKey(organization_id, site_id, camera_id))
+                if row is not None:
+                    changed.append((row, ledger.store_minutes(tx.db, row.id, told, now_us)))
+            return changed
+
+        for camera, session_ids in await self._store.write(work):
+            self._sessions.covered(camera, session_ids)
 
     def _require_room(self) -> None:
         if self._room is not None:

@@ -4,7 +4,8 @@ Invariants
 1. A daemon has at most one stream per lane; the same spool coming back takes the place of its older one.
 2. A camera is delivered live by one daemon at a time.
 3. A pace holds until another is asked: each live stream of the camera is told of it once.
-4. What waits to be told is bounded: one pace per camera, one window, and rejects by the frames under way.
+4. What waits to be told is bounded: one pace per camera, one window, rejects by the frames under way, and one message
+   of the sample ledger, which is read one at a time.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ class Stream:
     arriving: Arriving = field(default_factory=Arriving)
     refused: dict[tuple[str, int], pb.Reject] = field(default_factory=dict)  # by camera id and number; not durable yet
     rejects: list[pb.Reject] = field(default_factory=list)
+    ledger_acks: list[pb.LedgerAck] = field(default_factory=list)
     paces: dict[str, int] = field(default_factory=dict)  # by camera id, in ms
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     storing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -56,14 +58,16 @@ class Stream:
             pb.StreamFramesResponse(pace=pb.Pace(camera_id=camera_id, sample_interval_ms=interval_ms))
             for camera_id, interval_ms in self.paces.items()
         ]
+        kept = [pb.StreamFramesResponse(ledger_ack=ack) for ack in self.ledger_acks]
         self.rejects.clear()
         self.paces.clear()
-        return [*rejects, *paces, *([self.protocol.ack()] if self.protocol.unacknowledged else [])]
+        self.ledger_acks.clear()
+        return [*rejects, *paces, *kept, *([self.protocol.ack()] if self.protocol.unacknowledged else [])]
 
     @property
     def settled(self) -> bool:
         """Whether nothing of it is on its way to the disk or waits to be told."""
-        return not (self.storing or self.rejects or self.paces or self.protocol.unacknowledged)
+        return not (self.storing or self.rejects or self.paces or self.ledger_acks or self.protocol.unacknowledged)
 
 
 class Streams:

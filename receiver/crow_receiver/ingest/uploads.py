@@ -1,11 +1,13 @@
 """Frames and sessions by HTTP: the REST surface's view of the intake and the store."""
 
+import sqlite3
 from typing import Protocol
 
 from crow_receiver.ingest.intake import Intake
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.rest.port import Accepted, Opened, SessionStatus, SessionView
 from crow_receiver.session.directory import SessionDirectory
-from crow_receiver.store import cameras, sessions
+from crow_receiver.store import cameras, ledger, sessions
 from crow_receiver.store.sessions import SessionRow
 from crow_receiver.store.store import Store, Transaction
 from crow_shared.clock import Clock
@@ -51,7 +53,7 @@ class Uploads:
         """The camera's session at that time, opened if there is none; makes the camera known."""
         now_us = self._clock.now_us()
 
-        def work(tx: Transaction) -> tuple[SessionRow, bool]:
+        def work(tx: Transaction) -> tuple[SessionRow, Coverage, bool]:
             known = cameras.find(tx.db, camera)
             if known is None or (camera_name is not None and camera_name != known.name):
                 interval_ms, zones = (known.sample_interval_ms, known.zones) if known else (0, ())
@@ -62,22 +64,32 @@ class Uploads:
                 session_id = sessions.open_session(tx.db, known, at_us, now_us).session_id
             row = sessions.find_session(tx.db, session_id)
             assert row is not None
-            return row, created
+            return row, _coverage(tx.db, row, now_us), created
 
-        row, created = await self._store.write(work)
+        row, coverage, created = await self._store.write(work)
         if created:
             self._directory.opened(row.camera, row.id)
-        return Opened(_view(row), created)
+        return Opened(_view(row, coverage), created)
 
     async def session(self, organization_id: str, session_id: str) -> SessionView | None:
         """The session, or None when this organization has none of that id."""
-        row = await self._store.read(lambda db: sessions.find_session(db, session_id))
-        if row is None or row.camera.key.organization_id != organization_id:
-            return None
-        return _view(row)
+        now_us = self._clock.now_us()
+
+        def work(db: sqlite3.Connection) -> SessionView | None:
+            row = sessions.find_session(db, session_id)
+            if row is None or row.camera.key.organization_id != organization_id:
+                return None
+            return _view(row, _coverage(db, row, now_us))
+
+        return await self._store.read(work)
 
 
-def _view(row: SessionRow) -> SessionView:
+def _coverage(db: sqlite3.Connection, row: SessionRow, now_us: int) -> Coverage:
+    minutes = ledger.touched(row.first_capture_us, row.last_capture_us)
+    return Coverage.of(ledger.sums(db, row.camera.id, minutes), len(minutes), now_us)
+
+
+def _view(row: SessionRow, coverage: Coverage) -> SessionView:
     return SessionView(
         session_id=row.id,
         camera=row.camera.key,
@@ -92,4 +104,5 @@ def _view(row: SessionRow) -> SessionView:
         pending=row.frames - row.analysed - row.failed,
         batches=row.batches,
         revision=max(0, row.closings - 1) if not row.is_open else row.closings,
+        coverage=coverage,
     )

@@ -15,11 +15,13 @@ class Aggregate:
 
     frames: int = 0
     people: int = 0
+    people_ms: int = 0  # their time, by what each frame stands for
     people_max: int = 0
     roles: Counter[Role] = field(default_factory=Counter)
     activities: Counter[Activity] = field(default_factory=Counter)
     movements: Counter[Movement] = field(default_factory=Counter)
     zone_people: Counter[str] = field(default_factory=Counter)
+    zone_people_ms: Counter[str] = field(default_factory=Counter)
     zone_people_max: dict[str, int] = field(default_factory=dict)
     zone_interactions: Counter[str] = field(default_factory=Counter)
     signals: Counter[tuple[Action, str | None]] = field(default_factory=Counter)
@@ -36,13 +38,14 @@ class Aggregate:
         """The sums over `frames`, in any order."""
         aggregate = cls()
         for frame in frames:
-            aggregate._add(frame.analysis.scene)
+            aggregate._add(frame.analysis.scene, frame.stands_for_ms)
             aggregate._note_engine(EngineNote.of(frame.analysis.provenance))
         return aggregate
 
-    def _add(self, scene: Scene) -> None:
+    def _add(self, scene: Scene, stands_for_ms: int) -> None:
         self.frames += 1
         self.people += len(scene.people)
+        self.people_ms += len(scene.people) * stands_for_ms
         self.people_max = max(self.people_max, len(scene.people))
         self.roles.update(person.role for person in scene.people)
         self.activities.update(person.activity for person in scene.people)
@@ -50,6 +53,7 @@ class Aggregate:
         in_zone = Counter(person.zone for person in scene.people)
         self.zone_people.update(in_zone)
         for zone, count in in_zone.items():
+            self.zone_people_ms[zone] += count * stands_for_ms
             self.zone_people_max[zone] = max(self.zone_people_max.get(zone, 0), count)
         self.zone_interactions.update(interaction.zone for interaction in scene.interactions)
         self.signals.update((interaction.action, interaction.product) for interaction in scene.interactions)

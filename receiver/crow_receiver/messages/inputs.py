@@ -11,7 +11,8 @@ from crow_shared.identity import CameraKey
 class AnalysedFrame:
     """One frame of a session with its analysis; `frame_index` counts from 0 within the session.
 
-    The rest is as `crow_shared.frame.Frame` says it.
+    `stands_for_ms` is the time that a person who is seen in it counts for; 0 when nobody knows it. The rest is as
+    `crow_shared.frame.Frame` says it.
     """
 
     frame_index: int
@@ -21,6 +22,7 @@ class AnalysedFrame:
     masked: bool
     blurred: bool
     analysis: Analysis
+    stands_for_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class SessionFacts:
     """What is true of a session.
 
     `started_us` is the capture time of its first frame so far: an earlier one may come late. `sample_interval_ms` is
-    the time between two samples of the camera, by which person-seconds are reckoned, or 0 when nobody said.
+    the time between two samples of the camera, or 0 when nobody said.
     """
 
     session_id: str

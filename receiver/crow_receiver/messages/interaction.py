@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from crow_receiver.messages.body import Body, Count, EngineNote, TimestampMs
+from crow_receiver.messages.coverage import LARGEST, Coverage
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts, as_ms
 from crow_receiver.queue.port import MAX_MESSAGE_BYTES
 from crow_receiver.vision.schema import (
@@ -113,7 +114,10 @@ class FrameAnalysis(Body):
 
 
 class InteractionBatch(Body):
-    """The whole body; `late` marks frames that came after their session had closed."""
+    """The whole body; `late` marks frames that came after their session had closed.
+
+    It is told once: `coverage` is what is known as it is made, and its `as_of` says when that was.
+    """
 
     message_id: str
     schema_version: Literal[1]
@@ -128,11 +132,12 @@ class InteractionBatch(Body):
     batch_end_timestamp: TimestampMs
     late: bool
     engine: EngineNote
+    coverage: Coverage
     frame_analyses: Annotated[list[FrameAnalysis], Field(min_length=1)]
 
 
 def interaction_batch(
-    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], *, late: bool
+    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], coverage: Coverage, *, late: bool
 ) -> InteractionBatch:
     """The batch of these frames (at least one, all of one engine), in the order of their capture."""
     ordered = sorted(frames, key=lambda frame: (frame.capture_us, frame.frame_index))
@@ -152,6 +157,7 @@ def interaction_batch(
         batch_end_timestamp=as_ms(ordered[-1].capture_us),
         late=late,
         engine=_engine_of(ordered[0]),
+        coverage=coverage,
         frame_analyses=[FrameAnalysis.of(frame) for frame in ordered],
     )
 
@@ -176,7 +182,7 @@ def batch_has_room(facts: SessionFacts, frames: Sequence[AnalysedFrame], candida
         return True
     if _engine_of(frames[0]) != _engine_of(candidate):
         return False
-    batch = interaction_batch(facts, _LARGEST_INDEX, [*frames, candidate], late=False)
+    batch = interaction_batch(facts, _LARGEST_INDEX, [*frames, candidate], LARGEST, late=False)
     return len(batch.to_json()) <= MAX_MESSAGE_BYTES
 
 

@@ -1,8 +1,9 @@
 """The body of `crow-pattern-queue`: what a camera saw in a minute or in a session, as sums.
 
-Person-seconds are sampled: one person in one analysed frame stands for one sample interval. Frames that the gate held
-back or that failed add nothing, so they are a lower bound, and no count here is one of distinct visitors. They are null
-where the sample interval is not known.
+Person-seconds are sampled: one person in one analysed frame stands for one sample interval, or for more while this
+receiver asked for fewer frames, in the proportion in which the daemon left samples out (`degraded`). Samples that the
+gate held back, that were lost or whose analysis failed add nothing, so it is a lower bound; `coverage` says how many
+they are. No count here is one of distinct visitors. They are null where the sample interval is not known.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from crow_receiver.messages.aggregate import Aggregate
 from crow_receiver.messages.body import MAX_ENGINES, Body, Count, EngineNote, TimestampMs
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts, as_ms
 from crow_receiver.vision.schema import Action, Activity, Movement, Role, ShortText
 
@@ -104,6 +106,7 @@ class PatternWindow(Body):
     window_end: TimestampMs
     sample_interval_ms: Annotated[int, Field(ge=1)] | None
     frames: FrameCounts
+    coverage: Coverage
     people: PeopleFigures | None
     zones: Annotated[list[ZoneFigures], Field(max_length=MAX_ZONES)]
     other_zones: OtherZones | None
@@ -120,9 +123,14 @@ class PatternWindow(Body):
 
 
 def pattern_window(
-    facts: SessionFacts, minute_start_us: int, frames: Iterable[AnalysedFrame], failed: int, revision: int = 0
+    facts: SessionFacts,
+    minute_start_us: int,
+    frames: Iterable[AnalysedFrame],
+    failed: int,
+    coverage: Coverage,
+    revision: int = 0,
 ) -> PatternWindow:
-    """One minute of capture time: the analysed frames in it, and how many more failed."""
+    """One minute of capture time: the analysed frames in it, how many more failed, and the samples behind them."""
     assert minute_start_us % MINUTE_US == 0, "a window starts with a minute"
     start_ms = as_ms(minute_start_us)
     return _window(
@@ -134,6 +142,7 @@ def pattern_window(
         end_ms=as_ms(minute_start_us + MINUTE_US),
         aggregate=Aggregate.of(frames),
         failed=failed,
+        coverage=coverage,
     )
 
 
@@ -142,6 +151,7 @@ def session_summary(
     ended_us: int,
     frames: Iterable[AnalysedFrame],
     failed: int,
+    coverage: Coverage,
     *,
     batches: int,
     minutes: int,
@@ -157,6 +167,7 @@ def session_summary(
         end_ms=as_ms(ended_us),
         aggregate=Aggregate.of(frames),
         failed=failed,
+        coverage=coverage,
         batches=batches,
         minutes=minutes,
     )
@@ -172,6 +183,7 @@ def _window(
     end_ms: int,
     aggregate: Aggregate,
     failed: int,
+    coverage: Coverage,
     batches: int | None = None,
     minutes: int | None = None,
 ) -> PatternWindow:
@@ -194,6 +206,7 @@ def _window(
         window_end=end_ms,
         sample_interval_ms=facts.sample_interval_ms or None,
         frames=FrameCounts(analysed=aggregate.frames, failed=failed),
+        coverage=coverage,
         people=_people(aggregate, facts.sample_interval_ms),
         zones=[_zone(aggregate, name, facts.sample_interval_ms) for name in zones[:MAX_ZONES]],
         other_zones=_other_zones(aggregate, zones[MAX_ZONES:], facts.sample_interval_ms),
@@ -225,7 +238,7 @@ def _people(aggregate: Aggregate, sample_interval_ms: int) -> PeopleFigures | No
     return PeopleFigures(
         mean=_mean(aggregate.people, aggregate.frames),
         max=aggregate.people_max,
-        person_seconds=_seconds(aggregate.people, sample_interval_ms),
+        person_seconds=_seconds(aggregate.people_ms, sample_interval_ms),
     )
 
 
@@ -234,7 +247,7 @@ def _zone(aggregate: Aggregate, name: str, sample_interval_ms: int) -> ZoneFigur
         zone=name,
         mean=_mean(aggregate.zone_people[name], aggregate.frames),
         max=aggregate.zone_people_max.get(name, 0),
-        person_seconds=_seconds(aggregate.zone_people[name], sample_interval_ms),
+        person_seconds=_seconds(aggregate.zone_people_ms[name], sample_interval_ms),
         interactions=aggregate.zone_interactions[name],
     )
 
@@ -244,7 +257,7 @@ def _other_zones(aggregate: Aggregate, names: list[str], sample_interval_ms: int
         return None
     return OtherZones(
         zones=len(names),
-        person_seconds=_seconds(sum(aggregate.zone_people[name] for name in names), sample_interval_ms),
+        person_seconds=_seconds(sum(aggregate.zone_people_ms[name] for name in names), sample_interval_ms),
         interactions=sum(aggregate.zone_interactions[name] for name in names),
     )
 
@@ -271,5 +284,5 @@ def _mean(total: int, frames: int) -> float:
     return round(total / frames, 3)
 
 
-def _seconds(sightings: int, sample_interval_ms: int) -> float | None:
-    return sightings * sample_interval_ms / 1000 if sample_interval_ms else None
+def _seconds(time_ms: int, sample_interval_ms: int) -> float | None:
+    return time_ms / 1000 if sample_interval_ms else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from crow_receiver.messages.coverage import Coverage
 from crow_shared.frame import Frame
 from crow_shared.identity import CameraKey
 
@@ -29,7 +30,8 @@ class SessionStatus(StrEnum):
 class SessionView:
     """One session as it stands now; times are capture times in microseconds since the Unix epoch.
 
-    `last_us` is that of its newest frame, None before the first. `ended_us` is set when it is closed.
+    `last_us` is that of its newest frame, None before the first. `ended_us` is set when it is closed. `coverage` is
+    what its camera's daemon has told of the samples of its minutes so far.
     """
 
     session_id: str
@@ -45,6 +47,7 @@ class SessionView:
     pending: int
     batches: int
     revision: int
+    coverage: Coverage
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.rest.errors import Problem
 from crow_receiver.rest.gateway import OrganizationId
 from crow_receiver.rest.model import JsonModel
@@ -49,6 +50,7 @@ class SessionAnswer(JsonModel):
     frames: SessionFrames
     batches: int
     revision: int
+    coverage: Coverage
 
     @classmethod
     def of(cls, view: SessionView) -> "SessionAnswer":
@@ -67,6 +69,7 @@ class SessionAnswer(JsonModel):
             ),
             batches=view.batches,
             revision=view.revision,
+            coverage=view.coverage,
         )
 
 

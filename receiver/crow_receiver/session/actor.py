@@ -26,7 +26,7 @@ from crow_shared.errors import CrowError, Kind
 log = structlog.get_logger()
 
 TICK_S = 0.5
-SETTLE_S = 5.0
+SETTLE_S = 20.0  # in which a daemon tells what became of the samples of the last minute
 RETRY_S = 1.0
 GROUP_OUTCOMES = 64  # outcomes put into one transaction
 
@@ -47,6 +47,11 @@ class FramesErased:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageChanged:
+    """More is known of the samples of a minute that this session has told of."""
+
+
+@dataclass(frozen=True, slots=True)
 class FrameFinished:
     """The analysis of a frame, or the reason why there will be none; `recorded` is answered after the commit."""
 
@@ -63,7 +68,7 @@ class FrameFinished:
             self.recorded.set_exception(error)
 
 
-SessionMessage = FrameArrived | LaterSessionBegan | FramesErased | FrameFinished
+SessionMessage = FrameArrived | LaterSessionBegan | FramesErased | CoverageChanged | FrameFinished
 
 
 class IngestSession:
@@ -134,7 +139,7 @@ class IngestSession:
 
     async def _work(self, messages: list[SessionMessage]) -> None:
         finished = self._in_hand = []
-        erased = False
+        changed = False
         for message in messages:
             match message:
                 case FrameArrived():
@@ -144,11 +149,15 @@ class IngestSession:
                 case LaterSessionBegan():
                     self._superseded = True
                 case FramesErased():
-                    erased = True
+                    changed = True
+                case CoverageChanged():
+                    changed = True
+                    if self._state.reopened:  # more of it may come: one revision for all
+                        self._last_arrival_s = self._clock.monotonic_s()
                 case FrameFinished():
                     finished.append(message)
         now_us = self._clock.now_us()
-        if not finished and not erased and not self._state.due(now_us, self._limits):
+        if not finished and not changed and not self._state.due(now_us, self._limits):
             return
         outcomes = [message.outcome for message in finished]
         try:

@@ -6,12 +6,19 @@ Invariants
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from crow_receiver.session import records
-from crow_receiver.session.actor import FrameArrived, FrameFinished, FramesErased, IngestSession, LaterSessionBegan
+from crow_receiver.session.actor import (
+    CoverageChanged,
+    FrameArrived,
+    FrameFinished,
+    FramesErased,
+    IngestSession,
+    LaterSessionBegan,
+)
 from crow_receiver.session.records import BatchLimits, Outcome
 from crow_receiver.store.arrivals import StoredFrame
 from crow_receiver.store.cameras import CameraRow
@@ -65,6 +72,11 @@ class SessionDirectory:
         """A session was opened before its first frame."""
         self._actor(session_id, camera.id)
         self._supersede(camera, session_id)
+
+    def covered(self, camera: CameraRow, session_ids: Sequence[str]) -> None:
+        """What is known of the camera's samples has changed after these sessions have told of it."""
+        for session_id in session_ids:
+            self._actor(session_id, camera.id).post(CoverageChanged())
 
     def erased(self, camera: int, session_id: str, *, reopened: bool) -> None:
         """Frames of this session were erased; `reopened`: it had been closed."""

@@ -7,14 +7,16 @@ Everything is derived from rows, so every function may run again after a crash:
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from crow_receiver.messages.coverage import Coverage
 from crow_receiver.messages.envelope import queue_message
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
 from crow_receiver.messages.interaction import InteractionBatch, batch_has_room, interaction_batch
 from crow_receiver.messages.pattern import MINUTE_US, PatternWindow, pattern_window, session_summary
-from crow_receiver.store import outbox
+from crow_receiver.store import ledger, outbox
 from crow_receiver.store.cameras import by_id
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Transaction
@@ -116,7 +118,9 @@ def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) ->
     (ended_us,) = tx.db.execute("select last_capture_us from session where id = ?", (session_id,)).fetchone()
     (minutes,) = tx.db.execute("select count(*) from pattern_window where session_id = ?", (session_id,)).fetchone()
     frames, failed = _analysed(tx.db, session_id), _failed(tx.db, session_id)
-    summary = session_summary(facts, ended_us, frames, failed, batches=batches, minutes=minutes, revision=closings)
+    coverage = _coverage(tx.db, session_id, ledger.touched(facts.started_us, ended_us), now_us)
+    counts = {"batches": batches, "minutes": minutes, "revision": closings}
+    summary = session_summary(facts, ended_us, frames, failed, coverage, **counts)
     _put(tx.db, session_id, summary, now_us)
     tx.db.execute(
         "update session set state = 'closed', closings = closings + 1, closed_us = ? where id = ?", (now_us, session_id)
@@ -167,11 +171,13 @@ def _write_batch(db: sqlite3.Connection, session_id: str, limits: BatchLimits, n
     ).fetchall()
     batch: list[AnalysedFrame] = []
     for _, *row in waiting:
-        frame = _frame(*row)
+        frame = _frame(row, facts.sample_interval_ms)
         if not batch_has_room(facts, batch, frame):
             break
         batch.append(frame)
-    body = interaction_batch(facts, batch_index, batch, late=closings > 0)
+    touched = {frame.capture_us // MINUTE_US * MINUTE_US for frame in batch}
+    coverage = _coverage(db, session_id, touched, now_us)
+    body = interaction_batch(facts, batch_index, batch, coverage, late=closings > 0)
     _put(db, session_id, body, now_us)
     db.executemany(
         "update analysis set batch_index = ? where frame = ?",
@@ -186,9 +192,9 @@ def _write_windows(db: sqlite3.Connection, session_id: str, now_us: int, *, clos
         if not closing and due_us - REST_MOST_US <= now_us < due_us:
             continue
         span = (minute_us, minute_us + MINUTE_US)
-        window = pattern_window(
-            facts, minute_us, _analysed(db, session_id, span), _failed(db, session_id, span), revision=revision
-        )
+        frames, failed = _analysed(db, session_id, span), _failed(db, session_id, span)
+        coverage = _coverage(db, session_id, [minute_us], now_us)
+        window = pattern_window(facts, minute_us, frames, failed, coverage, revision)
         _put(db, session_id, window, now_us)
         db.execute(
             "update pattern_window set changed = 0, revision = ? where session_id = ? and minute_us = ?",
@@ -232,12 +238,23 @@ _ALL_TIMES = (-(2**62), 2**62)
 
 
 def _analysed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _ALL_TIMES) -> list[AnalysedFrame]:
+    """The session's analysed frames, each standing for the samples that were left out beside it at our wish, too."""
+    (camera, interval_ms) = db.execute(
+        "select camera, sample_interval_ms from session join camera on camera.id = camera where session.id = ?",
+        (session_id,),
+    ).fetchone()
+    shares = ledger.degraded_shares(db, camera, *span)
     rows = db.execute(
         f"""select {_ANALYSED} from frame join analysis on analysis.frame = frame.id
            where frame.session_id = ? and capture_us >= ? and capture_us < ? order by capture_us""",  # noqa: S608
         (session_id, *span),
     )
-    return [_frame(*row) for row in rows]
+    return [_frame(row, round(interval_ms * shares.get(row[1] // MINUTE_US * MINUTE_US, 1))) for row in rows]
+
+
+def _coverage(db: sqlite3.Connection, session_id: str, minutes: Collection[int], now_us: int) -> Coverage:
+    (camera,) = db.execute("select camera from session where id = ?", (session_id,)).fetchone()
+    return Coverage.of(ledger.sums(db, camera, minutes), len(minutes), now_us)
 
 
 def _failed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _ALL_TIMES) -> int:
@@ -248,11 +265,12 @@ def _failed(db: sqlite3.Connection, session_id: str, span: tuple[int, int] = _AL
     return int(failed)
 
 
-def _frame(
-    index: int, capture_us: int, time_source: str, skew_us: int | None, masked: int, blurred: int, body: str
-) -> AnalysedFrame:
+def _frame(row: Sequence[Any], stands_for_ms: int) -> AnalysedFrame:
+    """The frame of a row of `_ANALYSED`."""
+    index, capture_us, time_source, skew_us, masked, blurred, body = row
+    hidden = (bool(masked), bool(blurred))
     said = Analysis.model_validate_json(body)
-    return AnalysedFrame(index, capture_us, TimeSource(time_source), skew_us, bool(masked), bool(blurred), said)
+    return AnalysedFrame(index, capture_us, TimeSource(time_source), skew_us, *hidden, said, stands_for_ms)
 
 
 def _put(db: sqlite3.Connection, session_id: str, body: InteractionBatch | PatternWindow, now_us: int) -> None:

@@ -5,7 +5,8 @@
 2. Meanwhile it is `expiring`: a frame that comes for it has to come again later, and then opens a session of its own.
 3. The numbers of a stream's frames and missing ones are kept as `expired` ranges in the transaction that lets them go;
    adjoining ranges are one row. They go with the stream's position, a year after that was used last.
-4. Uploads are numbered by their senders, with no telling what is between: nothing is kept of them.
+4. The sample ledger holds counts alone. A minute of it goes when its time is over and no session as old is kept.
+5. Uploads are numbered by their senders, with no telling what is between: nothing is kept of them.
 """
 
 import sqlite3
@@ -60,6 +61,15 @@ def expire_missing(tx: Transaction, recorded_before_us: int, most: int) -> bool:
     for camera, *numbers in rows:
         _keep_numbers(tx.db, camera, [tuple(numbers)])
     return bool(rows)
+
+
+def expire_ledger(tx: Transaction, camera: int, received_before_us: int) -> None:
+    """Lets minutes of the camera's sample ledger go that came before then and belong to no session that is kept."""
+    tx.db.execute(
+        """delete from ledger where camera = ?1 and received_us < ?2
+           and minute_us < coalesce((select min(hour_us) from session where camera = ?1), minute_us + 1)""",
+        (camera, received_before_us),
+    )
 
 
 def forget_old_streams(tx: Transaction, now_us: int) -> None:

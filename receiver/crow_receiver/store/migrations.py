@@ -52,6 +52,19 @@ _M001 = (
         to_seq integer not null,
         primary key (camera, epoch, from_seq)
     ) strict, without rowid""",
+    # What became of the samples that were due, as the camera's daemon says. It holds counts alone.
+    """create table ledger (
+        camera integer not null references camera (id),
+        minute_us integer not null,            -- start of the minute, of capture time
+        revision integer not null,             -- the daemon's; a higher one replaces the row
+        expected integer not null,             -- sent + all gated + all dropped
+        sent integer not null,
+        gated text not null,                   -- JSON object: samples by reason
+        dropped text not null,                 -- JSON object: samples by reason
+        alerts text not null,                  -- JSON array of words
+        received_us integer not null,          -- when this revision came
+        primary key (camera, minute_us)
+    ) strict, without rowid""",
     """create table session (
         id text primary key,
         camera integer not null references camera (id),

@@ -15,9 +15,9 @@ from receiver_parts import frame_at
 
 from crow_daemon.capture.ledger import SENT, Dropped, Missed
 from crow_daemon.gate.gate import GateReason
-from crow_daemon.ledger.database import DAY_US, LedgerMark
+from crow_daemon.ledger.database import DAY_US
 from crow_daemon.ledger.ledger import SampleLedger
-from crow_daemon.ledger.tally import Tally
+from crow_daemon.ledger.tally import LedgerMark, Tally
 from crow_daemon.registry.camera import Camera
 from crow_daemon.spool.accounts import CameraMark
 from crow_daemon.spool.limits import SpoolLimits
@@ -130,7 +130,8 @@ def test_through_any_history_sent_is_what_the_spool_numbered_and_expected_the_ti
                     life.sample(outcome)
                     surplus += 1  # it may come at any time here, several in one interval
         life.account.no_stream(Missed.STALLED, Moment.now(clock))
-        life.ledger.close()
+        life.ledger.finish()
+        life.kill()
         after = Life(Path(directory), clock, numbers, [])
         tally = total(after.ledger)
         after.kill()
@@ -222,7 +223,7 @@ def test_the_time_without_daemon_is_missed_by_the_cameras_that_are_switched_on(
     on: bool, tmp_path: Path, clock: ManualClock, life: Life, numbers: Numbers
 ) -> None:
     life.account.stopped(Moment.now(clock))
-    life.ledger.close()
+    life.ledger.finish()
     clock.advance(3600)
     after = Life(tmp_path, clock, numbers, [TILL] if on else [])
     assert total(after.ledger).dropped == ({Missed.DAEMON_DOWN: 3600} if on else {})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.settings import UplinkSettings
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
@@ -27,9 +28,10 @@ async def test_a_ca_file_that_is_not_there_is_named_and_does_not_end_the_daemon(
     spool: SpoolThread, tmp_path: Path
 ) -> None:
     settings = UplinkSettings(receiver="127.0.0.1:1", tls=True, ca_file=str(tmp_path / "none.pem"))
-    uplink = Uplink(
-        settings, lambda epoch: Identity("acme", "shop", "box", epoch, "1"), list, spool, lambda _: None, SystemClock()
-    )
+    clock = SystemClock()
+    ledger = SampleLedger(tmp_path / "ledger.db", clock)
+    identity = Identity("acme", "shop", "box", "e", "1")
+    uplink = Uplink(settings, lambda _: identity, list, spool, lambda _: None, ledger, clock)
     running = asyncio.create_task(uplink.run())
     async with asyncio.timeout(5):
         while uplink.last_error is None:
@@ -38,3 +40,4 @@ async def test_a_ca_file_that_is_not_there_is_named_and_does_not_end_the_daemon(
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    ledger.close()
