@@ -14,6 +14,7 @@ from ingest_parts import Daemon, Server
 from receiver_parts import GAP_US, SECOND_US, Receiver, jpeg
 
 from crow_daemon.spool.accounts import HoleReason
+from crow_daemon.uplink.protocol import Announced
 from crow_receiver.ingest.grpc_service import IngestService
 from crow_receiver.ingest.intake import Intake
 from crow_receiver.store.store import Store
@@ -25,6 +26,7 @@ from crow_shared import h26x
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding, Frame, TimeSource
+from crow_shared.zones import Zone, ZoneKind
 
 H264, H265 = Encoding.H264, Encoding.H265
 WIDTH, HEIGHT = 640, 360
@@ -80,6 +82,12 @@ def offer(
 async def test_keyframes_become_messages_as_jpegs_do(
     encoding: Encoding, receiver: Receiver, server: Server, daemon: Daemon
 ) -> None:
+    left, door = (
+        Zone("Front Entrance", ZoneKind.AREA, ((0, 0), (0.5, 0), (0.5, 1), (0, 1))),
+        Zone("Door", ZoneKind.LINE, ((0.5, 1), (0.5, 0))),
+    )
+    daemon.cameras = [Announced("till", "Till", 1000, zones=(left, door))]
+    daemon.uplink.reannounce()
     for second in range(10):
         coded = keyframe(encoding, WIDTH, HEIGHT, picture=shop(second))
         offer(daemon, second, encoding, coded, (WIDTH, HEIGHT), clock_skew_us=-2_500_000, masked=True)
@@ -89,6 +97,10 @@ async def test_keyframes_become_messages_as_jpegs_do(
     assert len(analyses) == 10
     walking = [[person["movement"] for person in analysis["people"]] for analysis in analyses]
     assert walking == [[], [], ["unknown"], *[["right"]] * 7]
+    places = [person["zone"] for analysis in analyses for person in analysis["people"]]
+    assert places == ["Front Entrance"] * 5 + ["elsewhere"] * 3
+    crossed = [each["crossings"] for each in analyses if each["crossings"]]
+    assert crossed == [[{"line": "Door", "inwards": 1, "outwards": 0}]]
     assert {(each["timeSource"], each["clockSkewMs"], each["masked"], each["blurred"]) for each in analyses} == {
         ("camera", -2500, True, False)
     }

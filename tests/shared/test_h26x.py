@@ -3,9 +3,11 @@
 import random
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import av
 import pytest
+from av.bitstream import BitStreamFilterContext
 from coded_keyframes import coded_stream, decoded_by_libav, keyframe
 from h26x_writing import PPS_264, H264Sps, idr_slice_264, written
 from hypothesis import given
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from crow_shared import h26x
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding
+from crow_sim.encode import Codec
+from crow_sim.shop.clip import small_clip
 
 H264, H265 = Encoding.H264, Encoding.H265
 SIZES = [(32, 32), (64, 48), (146, 84), (320, 180), (352, 288), (638, 362), (704, 576), (1280, 720), (1920, 1080)]
@@ -73,6 +77,21 @@ def test_h264_of_cameras_is_read_in_all_its_kinds(profile: str, params: str) -> 
 def test_h265_of_cameras_is_read_in_all_its_kinds(params: str) -> None:
     coded = keyframe(H265, 704, 568, params)
     assert h26x.inspect_keyframe(H265, coded) == (704, 568)
+
+
+@pytest.mark.parametrize(("encoding", "codec"), [(H264, "h264"), (H265, "hevc")])
+def test_the_keyframes_of_the_simulated_camera_are_found_and_nothing_else(
+    encoding: Encoding, codec: Codec, tmp_path: Path
+) -> None:
+    with av.open(str(small_clip(tmp_path, codec))) as clip:
+        to_annex_b = BitStreamFilterContext(f"{codec}_mp4toannexb", clip.streams.video[0])
+        units = [(part.is_keyframe, bytes(part)) for packet in clip.demux() for part in to_annex_b.filter(packet)]
+    assert len(units) == 60
+    for is_keyframe, unit in units:
+        if is_keyframe:
+            assert h26x.inspect_keyframe(encoding, unit) == (320, 240)
+        else:
+            assert refusal(encoding, unit) == NOT_A_KEYFRAME
 
 
 def test_an_open_gop_begins_with_a_picture_that_decodes_alone() -> None:
