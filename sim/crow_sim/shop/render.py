@@ -8,12 +8,14 @@ import numpy as np
 
 from crow_sim.shop.background import paint_background
 from crow_sim.shop.figure import Figure, Picture, figure_of
+from crow_sim.shop.lens import WetLens
 from crow_sim.shop.scene import Scene
 from crow_sim.shop.script import Moment, Timeline
 from crow_sim.shop.truth import Activity, Box, FrameTruth, InteractionTruth, PersonTruth
 
 _NOISE_PLANES = 6
 _SHADOW_DEPTH = 0.42
+_RAIN_LASTS_S = 3600.0
 
 
 class Renderer:
@@ -25,6 +27,7 @@ class Renderer:
         self._height = height
         self._background = paint_background(scene.view, width, height)
         self._timelines = [Timeline(visit) for visit in scene.visits]
+        self._lens = WetLens(scene.rain, scene.seed, _RAIN_LASTS_S) if scene.rain.drops_per_minute else None
         random = np.random.default_rng(scene.seed)
         planes = [random.normal(0, scene.noise_sigma, (height, width, 1)).round() for _ in range(_NOISE_PLANES)]
         # Two unsigned planes each: saturating byte additions cost a tenth of signed ones.
@@ -40,6 +43,8 @@ class Renderer:
         gain = self._scene.light.gain(time_s)
         if gain != 1.0:
             cv2.convertScaleAbs(canvas, canvas, alpha=gain)
+        if self._lens is not None:
+            self._lens.wet(canvas, time_s)
         brighter, darker = self._noise[int(time_s * 1000) * 7919 // 64 % _NOISE_PLANES]
         cv2.add(canvas, brighter, canvas)
         cv2.subtract(canvas, darker, canvas)

@@ -1,8 +1,9 @@
-"""A scene: one view, the visits that happen in it, and the light."""
+"""A scene: one view, the visits that happen in it, and what disturbs the picture: light, noise, rain."""
 
 from dataclasses import dataclass, field
 from math import pi, sin
 
+from crow_sim.shop.lens import Rain
 from crow_sim.shop.script import Visit
 from crow_sim.shop.view import View
 
@@ -36,3 +37,4 @@ class Scene:
     light: Light = field(default_factory=Light)
     noise_sigma: float = 1.8
     seed: int = 1
+    rain: Rain = field(default_factory=Rain)
