@@ -7,24 +7,49 @@ Invariants
 3. A live camera never waits for the sink. A recording does: it can be read later, a moment cannot.
 4. While a longer interval is asked of a live camera, its samples are taken at their own ticks still, and those that the
    longer interval leaves out are dropped as degraded.
+5. With a pre-roll, the last sample that the gate held back is kept until the next one was judged, or `settle`: its
+   outcome is known only then. When activity begins it goes out first, so frames leave in the order of capture.
+6. What is to be hidden is hidden in every frame: see `privacy`.
 """
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from crow_daemon.capture.encoder import encode_jpeg, fitted
+import structlog
+
+from crow_daemon.capture.encoder import encode_jpeg
 from crow_daemon.capture.ledger import SENT, Dropped
 from crow_daemon.capture.monitor import Monitor
 from crow_daemon.capture.sampler import Sampler
+from crow_daemon.capture.sight import SampleSight
 from crow_daemon.capture.source import FrameSink, Picture
-from crow_daemon.gate.activity import ActivityGate
-from crow_daemon.gate.gate import LUMA_WIDTH, Gate, Luma
+from crow_daemon.detect.port import DETECTOR_FAILED, PersonDetector
+from crow_daemon.gate.chain import GateChain
+from crow_daemon.gate.gate import Alert, GateReason
+from crow_daemon.gate.health import PictureHealth
+from crow_daemon.privacy.privacy import Privacy
 from crow_daemon.registry.camera import Camera, GateMode, Recording
 from crow_shared.errors import CrowError
 from crow_shared.frame import Frame
 
+log = structlog.get_logger()
+
 _SINK_RETRY_S = 0.1
+_PRE_ROLL = frozenset({GateReason.NO_ACTIVITY, GateReason.NO_PERSON, GateReason.DUPLICATE})
+_PRE_ROLL_INTERVALS = 2.5  # an older sample is not the one before: samples were missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A sample that the gate held back, and why."""
+
+    sight: SampleSight
+    reason: GateReason
+
+    @property
+    def at_us(self) -> int:
+        return self.sight.picture.capture_us
 
 
 class SamplePipeline:
@@ -37,16 +62,28 @@ class SamplePipeline:
         monitor: Monitor,
         note_failure: Callable[[CrowError], None],
         stop: threading.Event,
+        detector: PersonDetector | None = None,
     ) -> None:
-        """`note_failure` is told why a sample could not be coded; `stop` ends the wait of a recording for the sink."""
+        """`note_failure` is told why a sample could not be coded; `stop` ends the wait of a recording for the sink.
+
+        Without a detector, activity stands in where people are to be sent, and movement where they are to be blurred.
+        """
         self._camera = camera
         self._sink = sink
         self._monitor = monitor
         self._note_failure = note_failure
         self._stop = stop
+        self._detector = detector
         self._sampler = Sampler(camera.sample_interval_us)
         self._longer: Sampler | None = None  # replaced from other threads, used by the camera's own
-        self._gate: Gate | None = ActivityGate(camera.heartbeat_s) if camera.gate is GateMode.ACTIVITY else None
+        self._privacy = Privacy(camera, has_detector=detector is not None)
+        self._health = PictureHealth()
+        self._alert: Alert | None = None
+        self._gate: GateChain | None = None
+        if camera.gate is not GateMode.OFF:
+            people_only = camera.gate is GateMode.PERSON and detector is not None
+            self._gate = GateChain(camera.heartbeat_s, camera.motion_ttl_s, people_only=people_only)
+        self._held: _Held | None = None
 
     def follow_pace(self, asked_interval_ms: int) -> None:
         """Lets only the samples of a longer interval through, from any thread; 0: all.
@@ -61,47 +98,93 @@ class SamplePipeline:
         skipped = self._sampler.take(picture.capture_us)
         if skipped is None:
             return
-        self._monitor.sampled(picture.capture_us, skipped)
-        self._process(picture)
+        at_us, longer = picture.capture_us, self._longer
+        self._monitor.sampled(at_us, skipped)
+        if longer is not None and longer.take(at_us) is None:
+            self._monitor.outcome(at_us, Dropped.DEGRADED)
+            return
+        sight = SampleSight(picture, self._camera.jpeg_long_side, self._privacy.masks, self._detector)
+        try:
+            self._judge(sight)
+        except CrowError as error:
+            self.settle()
+            self._drop(sight, error)
+
+    def settle(self) -> None:
+        """No sample follows for now: the one that was kept gets its outcome."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._monitor.outcome(held.at_us, held.reason)
 
     def ticks_until(self, end_us: int) -> int:
         """The samples that are due between the last one and `end_us`, the end of a recording."""
         return self._sampler.ticks_until(end_us)
 
-    def _process(self, picture: Picture) -> None:
-        """Gives one sample its outcome."""
-        at_us, longer = picture.capture_us, self._longer
-        if longer is not None and longer.take(at_us) is None:
-            self._monitor.outcome(at_us, Dropped.DEGRADED)
+    def _judge(self, sight: SampleSight) -> None:
+        """Gives a sample its outcome, or keeps it as the pre-roll of the next one."""
+        at_us = sight.picture.capture_us
+        self._watch(sight)
+        self._privacy.look(sight)
+        if self._gate is None:
+            self._send(sight)
             return
-        luma: Luma | None = None
-        try:
-            if self._gate is not None:
-                luma = picture.luma(*fitted(picture.width, picture.height, LUMA_WIDTH))
-                held = self._gate.judge(luma, at_us)
-                if held is not None:
-                    self._monitor.outcome(at_us, held)
-                    return
-            frame = self._frame(picture)
-        except CrowError as error:
-            self._note_failure(error)
-            self._monitor.outcome(at_us, Dropped.ENCODE_ERROR)
-            return
-        refusal = self._offer(frame)
-        self._monitor.outcome(at_us, refusal or SENT)
-        if refusal is None and self._gate is not None and luma is not None:
-            self._gate.sent(luma, at_us)
+        verdict = self._gate.judge(sight, at_us, self._alert)
+        if verdict.begins:
+            self._send_pre_roll(at_us)
+        self.settle()
+        if verdict.held is None:
+            self._send(sight)
+        elif self._camera.pre_roll and verdict.held in _PRE_ROLL:
+            self._held = _Held(sight, verdict.held)
+        else:
+            self._monitor.outcome(at_us, verdict.held)
 
-    def _frame(self, picture: Picture) -> Frame:
+    def _watch(self, sight: SampleSight) -> None:
+        """Tells of what is wrong with the picture, where it is decoded anyway."""
+        if self._gate is None and sight.picture.coded is not None and not self._privacy.needs_pixels:
+            return
+        alert, before = self._health.look(sight.shown, sight.picture.capture_us), self._alert
+        if alert is not before:
+            self._alert = alert
+            self._monitor.alert(alert)
+            if alert is not None:
+                log.warning("camera shows nothing of use", camera=self._camera.id, alert=alert)
+            else:
+                log.info("camera shows its picture again", camera=self._camera.id, alert=before)
+
+    def _send_pre_roll(self, at_us: int) -> None:
+        held = self._held
+        if held is not None and 0 < at_us - held.at_us <= _PRE_ROLL_INTERVALS * self._camera.sample_interval_us:
+            self._held = None
+            try:
+                self._send(held.sight)
+            except CrowError as error:
+                self._drop(held.sight, error)
+
+    def _send(self, sight: SampleSight) -> None:
+        refusal = self._offer(self._frame(sight))
+        at_us = sight.picture.capture_us
+        self._monitor.outcome(at_us, refusal or SENT)
+        if refusal is None and self._gate is not None:
+            self._gate.sent(sight.luma, at_us)
+
+    def _drop(self, sight: SampleSight, error: CrowError) -> None:
+        self._note_failure(error)
+        reason = Dropped.DETECT_ERROR if error.code == DETECTOR_FAILED else Dropped.ENCODE_ERROR
+        self._monitor.outcome(sight.picture.capture_us, reason)
+
+    def _frame(self, sight: SampleSight) -> Frame:
+        picture = sight.picture
         times = (self._camera.id, picture.capture_us, picture.time_source)
         coded = picture.coded
-        if coded is not None:
+        if coded is not None and not self._privacy.needs_pixels:
             frame = Frame.of_picture(*times, coded.width, coded.height, coded.payload, coded.encoding)
-        else:
-            width, height = fitted(picture.width, picture.height, self._camera.jpeg_long_side)
-            jpeg = encode_jpeg(picture.bgr(width, height), self._camera.jpeg_quality)
-            frame = Frame.of_picture(*times, width, height, jpeg)
-        return replace(frame, clock_skew_us=picture.clock_skew_us)
+            return replace(frame, clock_skew_us=picture.clock_skew_us)
+        bgr = self._privacy.hidden(sight)
+        height, width = bgr.shape[:2]
+        frame = Frame.of_picture(*times, width, height, encode_jpeg(bgr, self._camera.jpeg_quality))
+        masked, blurred = bool(self._privacy.masks), self._privacy.blurs
+        return replace(frame, clock_skew_us=picture.clock_skew_us, masked=masked, blurred=blurred)
 
     def _offer(self, frame: Frame) -> Dropped | None:
         waits = isinstance(self._camera.source, Recording)

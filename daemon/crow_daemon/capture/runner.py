@@ -116,6 +116,12 @@ class CameraRunner:
             source.close()
 
     def _read(self, source: Source, stream: StreamInfo) -> None:
+        try:
+            self._take_pictures(source, stream)
+        finally:
+            self._pipeline.settle()
+
+    def _take_pictures(self, source: Source, stream: StreamInfo) -> None:
         live, jumps = False, 0
         for picture in source.pictures():
             if picture is None:

@@ -1,4 +1,4 @@
-"""What every gate has in common: it judges a small grey picture and is told which one was sent."""
+"""The words and pictures that all parts of the gate have in common."""
 
 from enum import StrEnum
 from typing import Protocol
@@ -14,16 +14,31 @@ LUMA_WIDTH = 320  # pixels; what a gate looks at
 class GateReason(StrEnum):
     """Why a gate held a sample back."""
 
-    NO_ACTIVITY = "no_activity"
+    NO_ACTIVITY = "no_activity"  # like the last one sent, but for light and noise
+    NO_PERSON = "no_person"  # the detector sees nobody
+    DUPLICATE = "duplicate"  # the last one sent once more, noise and all
+    BLACK = "black"  # there is an alert, and this is its reason
+    FROZEN = "frozen"
+    COVERED = "covered"
 
 
-class Gate(Protocol):
-    """Decides on samples of one camera, in the order of capture."""
+class Alert(StrEnum):
+    """What is wrong with what a camera shows."""
 
-    def judge(self, luma: Luma, capture_us: int) -> GateReason | None:
-        """None to send the sample, or why not."""
+    BLACK = "black"  # nothing to be seen: dark, or a cap on the lens
+    FROZEN = "frozen"  # the stream runs, its picture stands still, noise and all
+    COVERED = "covered"  # covered, or out of focus: what there was to be seen is gone
+    MOVED = "moved"  # it looks at something else
+
+
+class Sight(Protocol):
+    """A sample as the gate sees it: what is masked is not there."""
+
+    @property
+    def luma(self) -> Luma:
+        """At most `LUMA_WIDTH` pixels on the longer side."""
         ...
 
-    def sent(self, luma: Luma, capture_us: int) -> None:
-        """The sample that went out: later ones are compared with it."""
+    def somebody(self) -> bool:
+        """Whether the detector sees anybody; looked for when asked. Raises CrowError when it fails."""
         ...

@@ -51,7 +51,7 @@ class WetLens:
         ]
 
     def wet(self, canvas: Picture, time_s: float) -> None:
-        """Blurs the picture, in place, where a drop is at that time: what it shows is upside down, as through a lens."""
+        """Draws the drops of that time into the picture: through one, it is blurred and upside down."""
         height, width = canvas.shape[:2]
         for drop in self._drops:
             age_s = time_s - drop.from_s

@@ -1,0 +1,50 @@
+"""One sample on its way through gate and privacy: decoded, masked and searched for people once, and only when asked."""
+
+from functools import cached_property
+
+from crow_daemon.capture.encoder import Bgr, fitted
+from crow_daemon.capture.source import Picture
+from crow_daemon.detect.port import Person, PersonDetector
+from crow_daemon.gate.gate import LUMA_WIDTH, Luma
+from crow_daemon.privacy.masks import Masks
+from crow_daemon.privacy.region import Region
+
+
+class SampleSight:
+    """Everything about a sample that is derived from its pixels; all of it may raise CrowError(CORRUPT)."""
+
+    def __init__(self, picture: Picture, long_side: int, masks: Masks, detector: PersonDetector | None) -> None:
+        """`long_side` is that of the JPEG, in pixels."""
+        self.picture = picture
+        self.moving: tuple[Region, ...] = ()  # what moves in it, where that is looked for
+        self._long_side = long_side
+        self._masks = masks
+        self._detector = detector
+
+    @cached_property
+    def shown(self) -> Luma:
+        """In grey, masked parts included: for what is about the camera, not about what happens before it."""
+        return self.picture.luma(*fitted(self.picture.width, self.picture.height, LUMA_WIDTH))
+
+    @cached_property
+    def luma(self) -> Luma:
+        """In grey, without what is masked."""
+        return self._masks.paint(self.shown) if self._masks else self.shown
+
+    @cached_property
+    def bgr(self) -> Bgr:
+        """In colour and at the size that is sent, without what is masked."""
+        size = fitted(self.picture.width, self.picture.height, self._long_side)
+        pixels = self.picture.bgr(*size)
+        return self._masks.paint(pixels) if self._masks else pixels
+
+    @cached_property
+    def people(self) -> tuple[Person, ...]:
+        """Everybody whom the detector finds. Raises CrowError(DETECTOR_FAILED)."""
+        return self._detector.find(self.bgr) if self._detector else ()
+
+    def somebody(self) -> bool:
+        """Whether the detector sees anybody."""
+        return self._detector is not None and any(
+            person.confidence >= self._detector.confidence for person in self.people
+        )

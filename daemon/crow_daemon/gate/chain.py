@@ -1,0 +1,88 @@
+"""The gate: decides sample by sample what is sent.
+
+Invariants
+1. The first sample goes out, and so does the first after a change of the picture's size.
+2. At least one sample goes out per heartbeat, whatever is seen: an empty shop is seen to be empty, a covered camera to
+   be covered.
+3. The comparison is with the last sample *sent*, never with the last one seen: slow changes add up, and a person who
+   walks in and then stands still is still a difference.
+4. After activity, samples go out for `motion_ttl_s` more, unless they repeat the last one sent.
+5. While there is an alert for which nothing can be seen, only heartbeats go out.
+
+What activity is depends on the camera: a change (`difference`), or a person. The detector looks only at samples that
+differ from the last one that it looked at; in between, its answer stands.
+"""
+
+from dataclasses import dataclass
+
+from crow_daemon.gate.difference import ACTIVE_SHARE, changed_share, repeats, smoothed
+from crow_daemon.gate.gate import Alert, GateReason, Luma, Sight
+
+_HELD_FOR = {
+    Alert.BLACK: GateReason.BLACK,
+    Alert.FROZEN: GateReason.FROZEN,
+    Alert.COVERED: GateReason.COVERED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`held` is why the sample is held back, None to send it. `begins`: with it activity begins after a pause."""
+
+    held: GateReason | None
+    begins: bool = False
+
+
+class GateChain:
+    """The gate of one camera."""
+
+    def __init__(self, heartbeat_s: float, motion_ttl_s: float, *, people_only: bool) -> None:
+        """A gate that lets the next sample through; `people_only` makes the detector say what activity is."""
+        self._heartbeat_us = round(heartbeat_s * 1_000_000)
+        self._ttl_us = round(motion_ttl_s * 1_000_000)
+        self._people_only = people_only
+        self._sent: Luma | None = None
+        self._sent_smoothed: Luma | None = None
+        self._sent_us = 0
+        self._searched: Luma | None = None  # smoothed: the last sample that the detector looked at …
+        self._found = False  # … and whether it saw anybody
+        self._active_us: int | None = None
+        self._was_held = False
+
+    def judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> Verdict:
+        """Whether to send a sample. Raises CrowError when the detector fails."""
+        was_held = self._was_held
+        held, active = self._judge(sight, capture_us, alert)
+        self._was_held = held is not None
+        return Verdict(held, begins=active and was_held)
+
+    def sent(self, luma: Luma, capture_us: int) -> None:
+        """The sample that went out: later ones are compared with it."""
+        self._sent, self._sent_smoothed, self._sent_us = luma, smoothed(luma), capture_us
+
+    def _judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> tuple[GateReason | None, bool]:
+        """Why the sample is held back, if it is, and whether there is activity in it."""
+        luma = sight.luma
+        if self._sent is None or self._sent_smoothed is None or self._sent.shape != luma.shape:
+            return None, False
+        due = not 0 <= capture_us - self._sent_us < self._heartbeat_us
+        if alert in _HELD_FOR:
+            return None if due else _HELD_FOR[alert], False
+        if repeats(self._sent, luma):
+            return None if due else GateReason.DUPLICATE, False
+        active = self._is_active(sight, self._sent_smoothed)
+        if active:
+            self._active_us = capture_us
+        lingers = self._active_us is not None and 0 <= capture_us - self._active_us <= self._ttl_us
+        if due or lingers:
+            return None, active
+        return GateReason.NO_PERSON if self._people_only else GateReason.NO_ACTIVITY, False
+
+    def _is_active(self, sight: Sight, sent: Luma) -> bool:
+        smooth = smoothed(sight.luma)
+        if not self._people_only:
+            return changed_share(sent, smooth) >= ACTIVE_SHARE
+        searched = self._searched
+        if searched is None or searched.shape != smooth.shape or changed_share(searched, smooth) >= ACTIVE_SHARE:
+            self._searched, self._found = smooth, sight.somebody()
+        return self._found

@@ -1,0 +1,117 @@
+"""Whether a camera shows what it should: one alert at a time, that starts and ends.
+
+Invariants
+1. An alert starts when its cause was seen in every sample for as long as `_AFTER_S` says, and in `_MIN_SAMPLES` at
+   least: a dropped picture or a customer's back raises none.
+2. It ends with the first sample without the cause.
+3. What the camera usually shows is learnt from samples without a cause alone, over minutes. A camera that looks
+   somewhere else for good is believed after `_ACCEPTED_AFTER_S`: the alert ends, and this is what it shows now.
+
+Frozen: the picture repeats with its noise. Black: dark, and without contrast. Covered and moved are told by structure,
+which light does not change: the edges at 80 pixels and their directions, correlated with what is usual. Where that is
+lost, the camera has been moved if there are other edges, else covered. One that is out of focus keeps its coarse edges
+but loses the fine ones (the Laplacian's variance relative to the picture's own). Some 0.1 ms a sample.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crow_daemon.gate.difference import repeats
+from crow_daemon.gate.gate import Alert, Luma
+
+_AFTER_S = {Alert.BLACK: 5.0, Alert.FROZEN: 30.0, Alert.COVERED: 20.0, Alert.MOVED: 60.0}
+_MIN_SAMPLES = 3
+_ACCEPTED_AFTER_S = 600.0
+_BLACK_MEAN, _BLACK_DEVIATION = 24.0, 6.0  # grey levels
+_EDGES_SIZE = (80, 45)  # pixels: width, height
+_LOST = 0.4  # correlation of edges with the usual ones; another scene has about 0, customers leave 0.67 and more
+_USUAL = 0.6  # … from which on a sample is learnt from
+_BARE = 0.4  # edges this much weaker than usual are none
+_BLURRED = 0.2  # sharpness relative to the usual
+_MIN_EDGES = 1.0  # grey levels; a wall has less, so there is nothing to be lost
+_LEARNT_IN_S = 120.0
+
+_Edges = NDArray[np.float32]
+
+
+class PictureHealth:
+    """Looks at the samples of one camera, in the order of capture."""
+
+    def __init__(self) -> None:
+        """Knows nothing yet of what the camera usually shows."""
+        self.alert: Alert | None = None
+        self._before: Luma | None = None
+        self._cause: Alert | None = None
+        self._cause_since_us = 0
+        self._cause_samples = 0
+        self._seen_us = 0
+        self._usual: _Edges | None = None
+        self._usual_sharpness = 0.0
+
+    def look(self, luma: Luma, capture_us: int) -> Alert | None:
+        """The alert that there is with this sample."""
+        elapsed_s = min(max(capture_us - self._seen_us, 0) / 1_000_000, _LEARNT_IN_S)
+        self._seen_us = capture_us
+        cause = self._find_cause(luma, elapsed_s)
+        if cause is not self._cause or capture_us < self._cause_since_us:
+            self._cause, self._cause_since_us, self._cause_samples = cause, capture_us, 0
+        self._cause_samples += 1
+        lasts_s = (capture_us - self._cause_since_us) / 1_000_000
+        if cause is Alert.MOVED and lasts_s >= _ACCEPTED_AFTER_S:
+            self._usual = None
+            cause = None
+        if cause is None:
+            self.alert = None
+        elif lasts_s >= _AFTER_S[cause] and self._cause_samples >= _MIN_SAMPLES:
+            self.alert = cause
+        elif self.alert is not cause:
+            self.alert = None
+        return self.alert
+
+    def _find_cause(self, luma: Luma, elapsed_s: float) -> Alert | None:
+        before, self._before = self._before, luma
+        mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
+        if mean < _BLACK_MEAN and deviation < _BLACK_DEVIATION:
+            return Alert.BLACK
+        if before is not None and repeats(before, luma):
+            return Alert.FROZEN
+        edges, sharpness = _edges(luma), _sharpness(luma, deviation)
+        if self._usual is None or self._usual.shape != edges.shape:
+            self._usual, self._usual_sharpness = edges, sharpness
+            return None
+        likeness = _correlation(self._usual, edges)
+        usual_strength = _strength(self._usual)
+        if usual_strength >= _MIN_EDGES and likeness < _LOST:
+            return Alert.COVERED if _strength(edges) < _BARE * usual_strength else Alert.MOVED
+        if usual_strength >= _MIN_EDGES and sharpness < _BLURRED * self._usual_sharpness:
+            return Alert.COVERED
+        if likeness >= _USUAL or usual_strength < _MIN_EDGES:
+            share = elapsed_s / _LEARNT_IN_S
+            cv2.accumulateWeighted(edges, self._usual, share)
+            self._usual_sharpness += share * (sharpness - self._usual_sharpness)
+        return None
+
+
+def _edges(luma: Luma) -> _Edges:
+    """The gradient across and down, one above the other."""
+    small = cv2.resize(luma, _EDGES_SIZE, interpolation=cv2.INTER_AREA)
+    across, down = (cv2.Sobel(small, cv2.CV_32F, dx, dy, scale=0.25) for dx, dy in ((1, 0), (0, 1)))
+    return np.concatenate((across, down)).astype(np.float32, copy=False)
+
+
+def _strength(edges: _Edges) -> float:
+    """The mean gradient, in grey levels."""
+    return float(np.abs(edges).mean())
+
+
+def _sharpness(luma: Luma, deviation: float) -> float:
+    _, fine = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    return (float(fine[0, 0]) / max(deviation, 1.0)) ** 2
+
+
+def _correlation(one: _Edges, other: _Edges) -> float:
+    """The cosine between them; 0 where one of them is flat."""
+    a, b = one.ravel(), other.ravel()
+    scale = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+    return float(np.dot(a, b)) / scale if scale > 0 else 0.0

@@ -1,0 +1,287 @@
+"""The pipeline on a quarter of an hour of shop: every sample has one outcome, frames leave in the order of capture."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.ledger import SENT, Dropped, Outcome
+from crow_daemon.capture.pipeline import SamplePipeline
+from crow_daemon.capture.source import Coded, Picture
+from crow_daemon.detect.port import DETECTOR_FAILED, Person
+from crow_daemon.gate.gate import Alert, GateReason, Luma
+from crow_daemon.privacy.region import Region
+from crow_daemon.registry.camera import Blur, Camera, GateMode, Recording
+from crow_shared.errors import CrowError, Kind
+from crow_shared.frame import Encoding, Frame, TimeSource
+from crow_sim.shop.plan import planned_scene
+from crow_sim.shop.render import Renderer
+from crow_sim.shop.view import AISLE
+
+SECOND_US = 1_000_000
+START_US = 1_800_000_000 * SECOND_US
+QUARTER_S = 900
+SHOP = Renderer(planned_scene(AISLE, seed=7, seconds=QUARTER_S), 320, 180)
+EMPTY_S = 50  # within the empty last third of the first minute
+
+
+class Shown:
+    """A picture of the shop; `coded` is what a keyframe would bring."""
+
+    time_source = TimeSource.ARRIVAL
+    clock_skew_us = None
+
+    def __init__(self, bgr: Bgr, capture_us: int, coded: Coded | None = None) -> None:
+        self.pixels = bgr
+        self.capture_us = capture_us
+        self.coded = coded
+        self.height, self.width = bgr.shape[:2]
+
+    def bgr(self, width: int, height: int) -> Bgr:
+        return cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+    def luma(self, width: int, height: int) -> Luma:
+        return cv2.cvtColor(self.bgr(width, height), cv2.COLOR_BGR2GRAY).astype(np.uint8)
+
+
+class Unusable(Shown):
+    """Decodes to nothing."""
+
+    def bgr(self, width: int, height: int) -> Bgr:
+        raise CrowError(Kind.CORRUPT, "picture_unusable", "no picture")
+
+
+class Told:
+    """A monitor and a sink: keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.sampled_us: list[int] = []
+        self.outcomes: dict[int, Outcome] = {}
+        self.frames: list[Frame] = []
+        self.alerts: list[str | None] = []
+        self.failures: list[CrowError] = []
+        self.refuses = False
+        self.refusal = Dropped.SPOOL_FULL
+
+    def sampled(self, capture_us: int, skipped_ticks: int) -> None:
+        self.sampled_us.append(capture_us)
+
+    def outcome(self, capture_us: int, outcome: Outcome) -> None:
+        assert capture_us not in self.outcomes, "a second outcome"
+        assert capture_us in self.sampled_us
+        self.outcomes[capture_us] = outcome
+
+    def alert(self, word: str | None) -> None:
+        self.alerts.append(word)
+
+    def offer(self, frame: Frame) -> bool:
+        if not self.refuses:
+            self.frames.append(frame)
+        return not self.refuses
+
+    def ended(self) -> list[Outcome]:
+        """The outcomes, in the order of the samples; each has one."""
+        return [self.outcomes[at_us] for at_us in self.sampled_us]
+
+    def sent_s(self) -> list[int]:
+        return [(frame.capture_us - START_US) // SECOND_US for frame in self.frames]
+
+
+def camera(**fields: Any) -> Camera:
+    return Camera(**{"id": "till", "name": "Till", "source": Recording(Path("/till.mp4"), START_US)} | fields)
+
+
+def pipeline(told: Told, detector: Any = None, **fields: Any) -> SamplePipeline:
+    stopped = threading.Event()
+    stopped.set()  # a recording would wait for a sink that refuses
+    monitor: Any = told
+    return SamplePipeline(camera(**fields), told, monitor, told.failures.append, stopped, detector)
+
+
+def show(piped: SamplePipeline, seconds: "range | list[int]") -> None:
+    for second in seconds:
+        picture: Picture = Shown(SHOP.picture(second), START_US + second * SECOND_US)
+        piped.take(picture)
+
+
+@pytest.mark.parametrize("mode", GateMode)
+@pytest.mark.parametrize("pre_roll", [True, False])
+def test_over_a_quarter_of_an_hour_every_sample_has_one_outcome_and_frames_leave_in_order(
+    mode: GateMode, pre_roll: bool
+) -> None:
+    told = Told()
+    piped = pipeline(told, SomebodyBySize(), gate=mode, pre_roll=pre_roll)
+    show(piped, range(QUARTER_S))
+    piped.settle()
+    assert len(told.ended()) == QUARTER_S
+    captured = [frame.capture_us for frame in told.frames]
+    assert captured == sorted(set(captured))
+    assert captured == [at_us for at_us in told.sampled_us if told.outcomes[at_us] == SENT]
+    assert (len(captured) == QUARTER_S) == (mode is GateMode.OFF)
+    assert told.alerts == []
+    assert max(np.diff(captured)) <= 60 * SECOND_US, "a heartbeat at least"
+
+
+class SomebodyBySize:
+    """A detector that knows the empty shop, and sees somebody where enough differs from it."""
+
+    confidence = 0.5
+
+    def find(self, bgr: Bgr) -> tuple[Person, ...]:
+        differs = cv2.absdiff(bgr, SHOP.empty()).max(axis=2) > 40
+        rows, columns = np.nonzero(differs)
+        if len(rows) < 60:
+            return ()
+        height, width = differs.shape
+        region = Region(
+            columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
+        )
+        return (Person(region, 0.9),)
+
+
+class Broken:
+    confidence = 0.5
+
+    def find(self, bgr: Bgr) -> tuple[Person, ...]:
+        raise CrowError(Kind.INTERNAL, DETECTOR_FAILED, "no answer")
+
+
+def first_arrival_s() -> int:
+    """The first second with most of somebody in the picture after the first minute."""
+    differs = (cv2.absdiff(SHOP.picture(second), SHOP.empty()).max(axis=2) > 40 for second in range(60, 120))
+    return 60 + next(number for number, pixels in enumerate(differs) if pixels.mean() > 0.01)
+
+
+def test_the_sample_before_activity_began_is_sent_first_and_counted_as_sent() -> None:
+    arrival_s = first_arrival_s()
+    sent = {}
+    for pre_roll in (True, False):
+        told = Told()
+        piped = pipeline(told, gate=GateMode.ACTIVITY, pre_roll=pre_roll)
+        show(piped, range(EMPTY_S, arrival_s + 4))
+        sent[pre_roll] = told.sent_s()
+        began_s = next(second for second in sent[pre_roll] if second > EMPTY_S)
+        assert began_s == (arrival_s - 1 if pre_roll else arrival_s)
+        assert told.outcomes[START_US + began_s * SECOND_US] == SENT
+    assert [second for second in sent[True] if second not in sent[False]] == [arrival_s - 1]
+
+
+def test_a_sample_long_before_is_no_pre_roll() -> None:
+    arrival_s, told = first_arrival_s(), Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    show(piped, [EMPTY_S, EMPTY_S + 1, arrival_s + 2])
+    assert told.sent_s() == [EMPTY_S, arrival_s + 2]
+    assert told.outcomes[START_US + (EMPTY_S + 1) * SECOND_US] is GateReason.NO_ACTIVITY
+
+
+def test_what_is_kept_at_the_end_of_a_stream_has_its_outcome() -> None:
+    told = Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    show(piped, [EMPTY_S, EMPTY_S + 1])
+    assert len(told.outcomes) == 1
+    piped.settle()
+    piped.settle()
+    assert told.ended() == [SENT, GateReason.NO_ACTIVITY]
+
+
+def test_a_refused_pre_roll_and_a_refused_sample_are_both_dropped() -> None:
+    arrival_s, told = first_arrival_s(), Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    show(piped, range(EMPTY_S, arrival_s))
+    told.refuses = True
+    show(piped, [arrival_s])
+    assert told.ended()[-2:] == [Dropped.STOPPED, Dropped.STOPPED]
+
+
+def test_a_sample_that_cannot_be_decoded_is_dropped_and_the_one_before_it_settled() -> None:
+    told = Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    show(piped, [EMPTY_S, EMPTY_S + 1])
+    piped.take(Unusable(SHOP.empty(), START_US + (EMPTY_S + 2) * SECOND_US))
+    assert told.ended() == [SENT, GateReason.NO_ACTIVITY, Dropped.ENCODE_ERROR]
+    assert [error.code for error in told.failures] == ["picture_unusable"]
+
+
+@pytest.mark.parametrize("fields", [{"gate": GateMode.PERSON}, {"blur": Blur.PEOPLE}])
+def test_a_detector_that_fails_drops_the_samples_that_depend_on_it(fields: dict[str, Any]) -> None:
+    told = Told()
+    piped = pipeline(told, Broken(), **fields)
+    show(piped, range(3))
+    expected = [SENT] if "gate" in fields else [Dropped.DETECT_ERROR]  # a gate lets the first one through unseen
+    assert told.ended() == expected + [Dropped.DETECT_ERROR] * 2
+
+
+def test_an_alert_is_told_when_it_starts_and_ends_with_and_without_a_gate() -> None:
+    for mode in (GateMode.OFF, GateMode.ACTIVITY):
+        told = Told()
+        piped = pipeline(told, gate=mode)
+        still = SHOP.picture(EMPTY_S)
+        for second in range(40):
+            piped.take(Shown(still, START_US + second * SECOND_US))
+        show(piped, [EMPTY_S + 1])
+        piped.settle()
+        assert told.alerts == [Alert.FROZEN, None]
+        while_still = set(told.ended()[1:40])
+        gated = {GateReason.DUPLICATE, GateReason.FROZEN}
+        assert while_still == (gated if mode is GateMode.ACTIVITY else {SENT})
+
+
+KEYFRAME = Coded(Encoding.H264, b"\0\0\0\1 a keyframe", 320, 180)
+
+
+def test_a_keyframe_goes_out_as_it_is_and_undecoded_without_gate_and_privacy() -> None:
+    told = Told()
+    pipeline(told).take(Unusable(SHOP.empty(), START_US, KEYFRAME))
+    (frame,) = told.frames
+    assert (frame.encoding, frame.payload, frame.masked, frame.blurred) == (
+        Encoding.H264,
+        KEYFRAME.payload,
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"masks": (((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)),)}, {"blur": Blur.PEOPLE}],
+    ids=["masks", "blur"],
+)
+def test_a_keyframe_is_never_sent_as_it_is_where_something_is_to_be_hidden(fields: dict[str, Any]) -> None:
+    told = Told()
+    pipeline(told, **fields).take(Shown(SHOP.empty(), START_US, KEYFRAME))
+    (frame,) = told.frames
+    assert frame.encoding is Encoding.JPEG
+    assert (frame.masked, frame.blurred) == ("masks" in fields, "blur" in fields)
+
+
+def test_what_cannot_be_hidden_is_not_sent() -> None:
+    told = Told()
+    masked = pipeline(told, masks=(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)),))
+    masked.take(Unusable(SHOP.empty(), START_US, KEYFRAME))
+    assert (told.frames, told.ended()) == ([], [Dropped.ENCODE_ERROR])
+
+
+def test_a_pre_roll_is_masked_and_blurred_like_any_other_frame() -> None:
+    arrival_s, told = first_arrival_s(), Told()
+    corner = ((0.0, 0.0), (0.3, 0.0), (0.3, 0.3), (0.0, 0.3))
+    piped = pipeline(told, SomebodyBySize(), gate=GateMode.ACTIVITY, blur=Blur.PEOPLE, masks=(corner,))
+    show(piped, range(EMPTY_S, arrival_s + 1))
+    assert told.sent_s()[-2:] == [arrival_s - 1, arrival_s]
+    for frame in told.frames:
+        pixels = cv2.imdecode(np.frombuffer(frame.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        assert (frame.masked, frame.blurred) == (True, True)
+        assert pixels[:48, :88].max() <= 6
+
+
+def test_activity_behind_a_mask_is_none() -> None:
+    whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    told = Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY, masks=(whole,))
+    show(piped, range(60))
+    piped.settle()
+    assert told.ended() == [SENT, *[GateReason.DUPLICATE] * 59]
