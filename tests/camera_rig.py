@@ -13,6 +13,7 @@ from crow_daemon.capture.choice import StreamMemory
 from crow_daemon.capture.chosen_source import source_of
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.runner import CameraRunner
+from crow_daemon.capture.source import Source
 from crow_daemon.capture.state import CameraMonitor
 from crow_daemon.ledger.book import Book
 from crow_daemon.registry.camera import Camera, CaptureMode, ReaderChoice, RtspAddress, Transport
@@ -33,17 +34,22 @@ class CollectingSink:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.refusing = False
+        self.room: int | None = None  # it takes so many frames, and no more
         self._changed = threading.Condition()
 
     refusal = Dropped.SPOOL_FULL
 
     def offer(self, frame: Frame) -> bool:
-        if self.refusing:
+        if self.refusing or len(self.frames) == self.room:
             return False
         with self._changed:
             self.frames.append(frame)
             self._changed.notify_all()
         return True
+
+    def last_capture_us(self, camera_id: str) -> int | None:
+        mine = [frame.capture_us for frame in self.frames if frame.camera_id == camera_id]
+        return mine[-1] if mine else None
 
     def wait_for(self, count: int) -> list[Frame]:
         with self._changed:
@@ -106,9 +112,11 @@ class RunningCamera:
         clock = SystemClock()
         monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
         memory = StreamMemory(camera)
-        self.runner = CameraRunner(
-            camera, lambda: source_of(camera, login, clock, memory), sink, monitor, clock, reconnect_s=(0.05, 0.2)
-        )
+
+        def open_source() -> Source:
+            return source_of(camera, login, clock, memory, sink.last_capture_us(camera.id))
+
+        self.runner = CameraRunner(camera, open_source, sink, monitor, clock, reconnect_s=(0.05, 0.2))
 
     def __enter__(self) -> CameraRunner:
         self.runner.start()

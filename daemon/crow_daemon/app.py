@@ -48,7 +48,13 @@ class Daemon:
             lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock), self._ledger.book.spooled
         )
         # Its registry connection is its own, since it works in another thread.
-        self._capture = CaptureSupervisor(Registry(registry_path), self._spool, self._ledger.book, self._clock)
+        self._capture = CaptureSupervisor(
+            Registry(registry_path),
+            self._spool,
+            self._ledger.book,
+            self._clock,
+            last_capture_us=self._spool.last_capture_us,
+        )
         self._uplink = Uplink(
             settings.uplink,
             self._identity,

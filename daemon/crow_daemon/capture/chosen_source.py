@@ -169,11 +169,11 @@ def source_of(
     credentials: Credentials | None,
     clock: Clock,
     memory: StreamMemory | None = None,
-    start_at_us: int | None = None,
+    after_us: int | None = None,
 ) -> Source:
     """A fresh source for one attempt at reading a camera; `memory` is what its earlier connections have shown.
 
-    Of a recording, pictures taken before `start_at_us`, in microseconds since the Unix epoch, are left out.
+    `after_us` is the capture time of the camera's last frame, behind which an interrupted recording goes on.
     """
     memory = memory or StreamMemory(camera)
     match camera.source:
@@ -182,7 +182,7 @@ def source_of(
         case Recording() as recording:
             from crow_daemon.capture.recording_source import RecordingSource  # noqa: PLC0415 loads libav
 
-            return RecordingSource(camera, recording, memory.rhythm, clock, start_at_us)
+            return RecordingSource(camera, recording, memory.rhythm, clock, after_us)
 
 
 def _keyframes_of_substream(camera: Camera, address: RtspAddress) -> Camera:

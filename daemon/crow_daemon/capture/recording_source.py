@@ -32,13 +32,18 @@ class RecordingSource(PyavSource):
         recording: Recording,
         rhythm: KeyframeRhythm,
         clock: Clock,
-        start_at_us: int | None = None,
+        after_us: int | None = None,
     ) -> None:
-        """Not open yet. Pictures taken before `start_at_us`, in microseconds since the Unix epoch, are left out."""
+        """Not open yet.
+
+        `after_us` is the capture time of the camera's last frame. Where it lies in the recording, this goes on behind
+        that frame's tick; otherwise the frame is of another recording, and this one is read from its start.
+        """
         super().__init__(rhythm, clock, keyframes_only=camera.mode is CaptureMode.KEYFRAME)
         self._camera = camera
         self._recording = recording
-        self._start_at_us = start_at_us
+        self._after_us = after_us
+        self._start_at_us: int | None = None
         self._first_us: int | None = None  # stream time of the first picture
         self._last_us = 0
         self._cut_short = False
@@ -47,13 +52,17 @@ class RecordingSource(PyavSource):
         """Opens the file. Raises CrowError."""
         with self._open_container() as container:
             self._look_ahead(container)
-        return super().open()
+        stream = super().open()
+        self._start_at_us = self._goes_on_at_us(stream.end_us)
+        return stream
 
     def pictures(self) -> Iterator[PyavPicture | None]:
         """The pictures in order; None stands for one that came damaged, or for the rest of a damaged file."""
         self._skip_ahead()
+        began = self._start_at_us is None
         for picture in super().pictures():
-            if picture is None or self._start_at_us is None or picture.capture_us >= self._start_at_us:
+            began = began or (picture is not None and picture.capture_us >= (self._start_at_us or 0))
+            if began:
                 yield picture
         if self._cut_short:
             yield None
@@ -94,18 +103,30 @@ class RecordingSource(PyavSource):
         except av.FFmpegError:
             return  # a damaged file tells so again when it is read
 
+    def _goes_on_at_us(self, end_us: int | None) -> int | None:
+        """The capture time to go on at; None to read from the start."""
+        interval_us = self._camera.sample_interval_us
+        if self._after_us is None or self._after_us < self._recording.start_us:
+            return None
+        if end_us is not None and self._after_us > end_us + interval_us:  # containers tell their length about right
+            return None
+        return (self._after_us // interval_us + 1) * interval_us
+
     def _skip_ahead(self) -> None:
-        """Goes to the last keyframe before the time to start at."""
-        assert self._container is not None, "open comes first"
-        stream = self._container.streams.video[0]
-        if self._start_at_us is None or self._first_us is None or stream.time_base is None:
+        """Goes to a keyframe before the time to start at, where the container finds one; else all is read again."""
+        stream_us = self._start_in_stream_us()
+        if stream_us is None:
             return
-        at_us = self._first_us + self._start_at_us - self._recording.start_us
-        if at_us > self._first_us:
-            try:
-                self._container.seek(int(at_us / 1_000_000 / stream.time_base), stream=stream, backward=True)
-            except av.FFmpegError:
-                self._container.seek(0)  # a file without an index: read from the beginning on
+        with self._open_container() as tried:
+            found = _is_before(tried, stream_us)
+        if found:
+            assert self._container is not None, "open comes first"
+            _seek(self._container, stream_us)
+
+    def _start_in_stream_us(self) -> int | None:
+        if self._start_at_us is None or self._first_us is None:
+            return None
+        return self._first_us + self._start_at_us - self._recording.start_us
 
     def _describe(self, stream: VideoStream) -> StreamInfo:
         context = stream.codec_context
@@ -157,3 +178,23 @@ class RecordingSource(PyavSource):
 
     def _undecodable(self) -> None:
         """A recording is read on: reading it again would not help."""
+
+
+def _seek(container: InputContainer, stream_us: int) -> None:
+    stream = container.streams.video[0]
+    assert stream.time_base is not None
+    container.seek(int(stream_us / 1_000_000 / stream.time_base), stream=stream, backward=True)
+
+
+def _is_before(container: InputContainer, stream_us: int) -> bool:
+    """Whether going there leads to a keyframe before it. Containers without an index land anywhere."""
+    stream = container.streams.video[0]
+    if stream.time_base is None:
+        return False
+    try:
+        _seek(container, stream_us)
+        packet = next(container.demux(stream), None)
+    except av.FFmpegError:
+        return False
+    at_us = None if packet is None else microseconds(packet.pts, stream)
+    return packet is not None and packet.is_keyframe and at_us is not None and at_us <= stream_us

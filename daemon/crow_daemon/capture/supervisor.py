@@ -5,7 +5,8 @@ Invariants
    runners of cameras that did not change are not touched.
 2. A camera has one capture at a time: a changed one is started anew only when its old thread has ended.
 3. A runner samples at the pace that was asked of its camera last, from its start on.
-4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart.
+4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart. One
+   that was interrupted goes on behind the camera's last frame that was taken over.
 5. Exactly the enabled, unfinished cameras are expected to give samples, from `reconcile` on.
 
 `reconcile` and `stop` belong to one thread; `states` and `follow_pace` may be called from any.
@@ -29,21 +30,32 @@ from crow_shared.clock import Clock, Moment
 
 log = structlog.get_logger()
 
-SourceOf = Callable[[Camera, Credentials | None, Clock, StreamMemory], Source]
+SourceOf = Callable[[Camera, Credentials | None, Clock, StreamMemory, int | None], Source]
+LastCapture = Callable[[str], int | None]
 
 
 class CaptureSupervisor:
     """All cameras of one daemon."""
 
     def __init__(
-        self, registry: Registry, sink: FrameSink, book: Book, clock: Clock, source_of: SourceOf = source_of
+        self,
+        registry: Registry,
+        sink: FrameSink,
+        book: Book,
+        clock: Clock,
+        source_of: SourceOf = source_of,
+        last_capture_us: LastCapture = lambda _camera_id: None,
     ) -> None:
-        """Nothing runs before `start`; `sink` is called from the cameras' threads, `book` learns of every sample."""
+        """Nothing runs before `start`; `sink` is called from the cameras' threads, `book` learns of every sample.
+
+        `last_capture_us` tells, by id, when a camera's last frame that the sink took over was captured.
+        """
         self._registry = registry
         self._sink = sink
         self._book = book
         self._clock = clock
         self._source_of = source_of
+        self._last_capture_us = last_capture_us
         self._lock = threading.Lock()  # guards the four fields below
         self._runners: dict[str, CameraRunner] = {}
         self._idle: dict[str, CameraSnapshot] = {}  # disabled and finished cameras
@@ -113,9 +125,12 @@ class CaptureSupervisor:
         account = self._book.account(camera, Moment.now(self._clock))
         monitor = CameraMonitor(camera.id, account, self._clock)
         memory = StreamMemory(camera)
-        runner = CameraRunner(
-            camera, lambda: self._source_of(camera, credentials, self._clock, memory), self._sink, monitor, self._clock
-        )
+
+        def open_source() -> Source:
+            after_us = self._last_capture_us(camera.id)
+            return self._source_of(camera, credentials, self._clock, memory, after_us)
+
+        runner = CameraRunner(camera, open_source, self._sink, monitor, self._clock)
         with self._lock:
             runner.follow_pace(self._paces.get(camera.id, 0))
             self._runners[camera.id] = runner

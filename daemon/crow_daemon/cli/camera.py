@@ -122,7 +122,7 @@ def remove(context: CameraContext, /, camera_id: str) -> None:
 @click.argument("camera_id", metavar="ID")
 @click.pass_obj
 def enable(context: CameraContext, /, camera_id: str) -> None:
-    """Starts a disabled camera. A recording is read from its start again."""
+    """Starts a disabled camera. A recording goes on behind its last frame."""
     registry = context.registry()
     registry.update(replace(registry.get(camera_id), enabled=True))
     click.echo(f"camera {camera_id} enabled")

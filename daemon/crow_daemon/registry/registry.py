@@ -98,7 +98,7 @@ class Registry:
     def update(self, camera: Camera, new_password: Secret | None = None) -> None:
         """Stores a changed camera; without `new_password` the old one stays, unless the user name is gone.
 
-        A recording that is exchanged, or enabled after it was disabled, is read from its start again.
+        A recording that is exchanged, or enabled after it was disabled, is read again; what was taken of it is skipped.
         Raises CrowError(NOT_FOUND).
         """
         with self._change() as (db, version):

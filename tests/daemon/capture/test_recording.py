@@ -42,6 +42,43 @@ def test_where_keyframes_alone_are_decoded_no_sample_but_the_last_is_lost(
     assert_balanced(runner, sink)
 
 
+def read(path: Path, sink: CollectingSink, interval_ms: int) -> None:
+    with RunningCamera(recording(path, interval_ms), sink, None) as runner:
+        eventually(
+            lambda: runner.snapshot().state is CameraState.FINISHED or len(sink.frames) == sink.room, "read as far"
+        )
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv", "ts"])
+@pytest.mark.parametrize("interval_ms", [300, 500])  # decoded in order; keyframes by themselves
+def test_a_recording_interrupted_after_any_frame_goes_on_with_the_next(
+    suffix: str, interval_ms: int, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / f"clip.{suffix}", "mpeg4" if suffix == "avi" else "h264", seconds=2)
+    whole = CollectingSink()
+    read(path, whole, interval_ms)
+    assert len(whole.frames) >= 4
+    for room in range(len(whole.frames) + 1):
+        halved = CollectingSink()
+        halved.room = room
+        read(path, halved, interval_ms)
+        halved.room = None
+        read(path, halved, interval_ms)
+        assert [frame.capture_us for frame in halved.frames] == [frame.capture_us for frame in whole.frames], room
+
+
+def test_an_earlier_recording_of_the_camera_is_read_from_its_start(streams: dict[str, Path]) -> None:
+    sink = CollectingSink()
+    read(streams["h264"], sink, 300)
+    for back_us in (3_600_000_000, 5_000_000):
+        before = len(sink.frames)
+        camera = Camera("monday", "Monday", Recording(streams["h264"], START_US - back_us), sample_interval_ms=300)
+        with RunningCamera(camera, sink, None) as runner:
+            eventually(lambda it=runner: it.snapshot().state is CameraState.FINISHED, "finished")
+        assert len(sink.frames) - before in (13, 14)
+        sink.frames = sink.frames[:before]
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("mkv", "h264"), ("mov", "h264"), ("ts", "h264")])
 def test_other_containers_are_read(suffix: str, codec: str, tmp_path: Path, sink: CollectingSink) -> None:
     path = write_clip(tmp_path / f"clip.{suffix}", codec, seconds=2)

@@ -26,7 +26,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def supervisor(registry: Registry, sink: CollectingSink) -> Iterator[CaptureSupervisor]:
-    supervisor = CaptureSupervisor(registry, sink, Book(), SystemClock())
+    supervisor = CaptureSupervisor(registry, sink, Book(), SystemClock(), last_capture_us=sink.last_capture_us)
     yield supervisor
     supervisor.stop(10)
 
@@ -99,7 +99,7 @@ def test_a_camera_without_hope_costs_the_others_nothing(
     assert sum(missed for reason, missed in till.counters.dropped.items() if reason != "connecting") == 0
 
 
-def test_a_recording_is_read_once_even_across_restarts_until_it_is_enabled_anew(
+def test_a_recording_is_read_once_even_across_restarts_and_when_it_is_enabled_anew(
     registry: Registry, supervisor: CaptureSupervisor, streams: dict[str, Path], sink: CollectingSink
 ) -> None:
     registry.add(Camera("monday", "Monday", Recording(streams["h264"], 0), sample_interval_ms=300))
@@ -109,15 +109,31 @@ def test_a_recording_is_read_once_even_across_restarts_until_it_is_enabled_anew(
     supervisor.reconcile()
     (monday,) = supervisor.states()
     assert monday.counters.sent == len(sink.frames) == 14
-    again = CaptureSupervisor(registry, sink, Book(), SystemClock())
+    again = CaptureSupervisor(registry, sink, Book(), SystemClock(), last_capture_us=sink.last_capture_us)
     again.start()
     assert state(again, "monday") is CameraState.FINISHED
     again.stop(5)
     assert len(sink.frames) == 14
     for enabled in (False, True):
         registry.update(replace(registry.get("monday"), enabled=enabled))
-    supervisor.reconcile()
-    sink.wait_for(28)
+    eventually(lambda: reconciled(supervisor, "monday", CameraState.FINISHED), "finished again")
+    assert len(sink.frames) == 14
+
+
+def test_a_recording_that_is_switched_off_and_on_goes_on_where_it_was(
+    registry: Registry, supervisor: CaptureSupervisor, streams: dict[str, Path], sink: CollectingSink
+) -> None:
+    sink.room = 5
+    registry.add(Camera("monday", "Monday", Recording(streams["h264"], 0), sample_interval_ms=300))
+    supervisor.start()
+    sink.wait_for(5)
+    registry.update(replace(registry.get("monday"), enabled=False))
+    eventually(lambda: reconciled(supervisor, "monday", CameraState.DISABLED), "disabled")
+    sink.room = None
+    registry.update(replace(registry.get("monday"), enabled=True))
+    eventually(lambda: reconciled(supervisor, "monday", CameraState.FINISHED), "finished")
+    ticks = [frame.capture_us // 300_000 for frame in sink.frames]
+    assert ticks == list(range(14))
 
 
 def test_after_stop_no_thread_runs_and_the_last_counts_can_be_read(
