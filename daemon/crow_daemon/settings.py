@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from crow_daemon.detect.config import DetectorConfig, Provider
 from crow_daemon.spool.limits import DropPolicy, SpoolLimits
 from crow_shared import settings
 from crow_shared.address import Address, is_loopback
@@ -59,6 +60,22 @@ class UplinkSettings(Section):
         return is_loopback(self.receiver)
 
 
+class DetectorSettings(Section):
+    """The person detector, for cameras with `--gate person` or `--blur people`."""
+
+    model: str = Field(default="", description="ONNX file, YOLOX or RT-DETR style; empty: none")
+    sha256: str = Field(default="", pattern="^([0-9a-fA-F]{64})?$", description="of the file; empty: not checked")
+    provider: Provider = Field(
+        default=Provider.AUTO, description="auto, cpu, cuda or tensorrt; where one is not to be had, the next one"
+    )
+    confidence: float = Field(default=0.4, gt=0, lt=1, description="from which on somebody counts as seen")
+
+    @property
+    def config(self) -> DetectorConfig | None:
+        """The same for those who load it; None without a detector."""
+        return DetectorConfig(self.model, self.sha256, self.provider, self.confidence) if self.model else None
+
+
 class DaemonSettings(Section):
     """Everything that the daemon can be told."""
 
@@ -71,6 +88,7 @@ class DaemonSettings(Section):
     stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()
+    detector: DetectorSettings = DetectorSettings()
 
     @field_validator("organization_id", "site_id", "daemon_id")
     @classmethod
