@@ -88,11 +88,15 @@ def _scaling_list(delta: int, size: int) -> str:
     return bits
 
 
-PPS_264 = nal(b"\x68", ue(0) + ue(0) + u(0, 2) + ue(0) + ue(0) + ue(0) + u(0, 3) + se(0) * 3 + u(0, 3))
+def pps_264(number: int, sequence: int) -> bytes:
+    """A picture parameter set of a sequence."""
+    return nal(b"\x68", ue(number) + ue(sequence) + u(0, 2) + ue(0) * 3 + u(0, 3) + se(0) * 3 + u(0, 3))
 
 
-def idr_slice_264(sps: H264Sps, *, field: bool) -> bytes:
+PPS_264 = pps_264(0, 0)
+
+
+def idr_slice_264(sps: H264Sps, *, field: bool = False, begin: int = 0, kind: int = 7, picture: int = 0) -> bytes:
     """The beginning of a slice, as far as headers are looked at."""
-    return nal(
-        b"\x65", ue(0) + ue(7) + ue(0) + u(0, sps.frame_num_bits) + u(field, 1) + u(0, 1) * field + ue(0) + u(1, 64)
-    )
+    header = ue(begin) + ue(kind) + ue(picture) + u(0, sps.frame_num_bits)
+    return nal(b"\x65", header + u(field, 1) + u(0, 1) * field + ue(0) + u(1, 64))

@@ -9,7 +9,7 @@ import av
 import pytest
 from av.bitstream import BitStreamFilterContext
 from coded_keyframes import coded_stream, decoded_by_libav, keyframe
-from h26x_writing import PPS_264, H264Sps, idr_slice_264, written
+from h26x_writing import PPS_264, H264Sps, idr_slice_264, pps_264, written
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,6 +224,43 @@ def test_separate_fields_are_refused() -> None:
     assert h26x.inspect_keyframe(H264, whole) == (sps.width, sps.height)
     half = h26x.annex_b([written(sps), PPS_264, idr_slice_264(sps, field=True)])
     assert refusal(H264, half) == UNSUPPORTED
+
+
+def test_slices_of_two_sequences_are_no_picture() -> None:
+    sets = [H264Sps(), H264Sps(number=1, width_in_blocks=21)]
+    first, second = idr_slice_264(sets[0]), idr_slice_264(sets[1], begin=9, picture=1)
+    parameters = [written(sets[0]), written(sets[1]), pps_264(0, 0), pps_264(1, 1)]
+    assert h26x.inspect_keyframe(H264, h26x.annex_b([*parameters, first])) == (320, 192)
+    assert refusal(H264, h26x.annex_b([*parameters, first, second])) == NOT_A_KEYFRAME
+
+
+def test_a_later_parameter_set_takes_the_place_of_an_earlier_one_as_in_a_decoder() -> None:
+    sets = [written(H264Sps(width_in_blocks=blocks)) for blocks in (1000, 20)]
+    assert h26x.inspect_keyframe(H264, h26x.annex_b([*sets, PPS_264, idr_slice_264(H264Sps())])) == (320, 192)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 3, 5, 6, 8])
+def test_an_idr_slice_that_predicts_from_other_pictures_is_refused(kind: int) -> None:
+    slices = idr_slice_264(H264Sps(), kind=kind)
+    assert refusal(H264, h26x.annex_b([written(H264Sps()), PPS_264, slices])) == NOT_A_KEYFRAME
+
+
+def test_parameter_sets_are_bounded() -> None:
+    rest = [PPS_264, idr_slice_264(H264Sps())]
+    long_cycle = written(H264Sps(order_type=1, order_cycle=[0] * 256))
+    assert h26x.sequence_parameters(H264, written(H264Sps(order_type=1, order_cycle=[0] * 255))).width == 320
+    assert refusal(H264, h26x.annex_b([long_cycle, *rest])) == NOT_A_KEYFRAME
+    too_long = written(H264Sps()) + b"\xff" * h26x.MAX_PARAMETER_SET_BYTES
+    assert refusal(H264, h26x.annex_b([too_long, *rest])) == NOT_A_KEYFRAME
+
+
+def test_wrong_headers_and_layers_are_refused() -> None:
+    coded = keyframe(H265)
+    for unit, expected in ((b"\x4e\x09\x80", UNSUPPORTED), (b"\x4f\x01\x80", UNSUPPORTED)):
+        assert refusal(H265, coded + b"\0\0\1" + unit) == expected  # of another layer
+    for unit in (b"\xce\x01\x80", b"\x4e\x08\x80", b"\x4e"):
+        assert refusal(H265, coded + b"\0\0\1" + unit) == NOT_A_KEYFRAME
+    assert refusal(H264, keyframe(H264) + b"\0\0\1\x8c\xff\x80") == NOT_A_KEYFRAME
 
 
 def test_a_stated_size_costs_nothing() -> None:

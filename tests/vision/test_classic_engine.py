@@ -182,6 +182,12 @@ def test_who_crosses_a_line_is_counted_once_and_with_the_way() -> None:
     assert "Crossed" not in scenes[2].description
 
 
+def test_who_stands_on_a_line_and_sways_does_not_cross_it() -> None:
+    edge = line("Edge", (0.0, 300.5 / 360), (1.0, 300.5 / 360))  # at the feet
+    scenes = watched(*((second, (moved(LEFT, down=second % 2 * 4),)) for second in range(6)), zones=(edge,))
+    assert [scene.crossings for scene in scenes] == [[]] * 6
+
+
 def test_crossings_are_unknown_where_frames_are_far_apart_or_there_is_no_line() -> None:
     door = line("Door", (0.25, 0.0), (0.25, 1.0))
     (first, far) = watched((0, (LEFT,)), (10, (moved(LEFT, 150),)), zones=(door,))
