@@ -11,6 +11,7 @@ from vision_parts import coded
 
 from crow_receiver.ingest.picture import MAX_PIXELS, inspect_picture
 from crow_receiver.vision.decode import decode
+from crow_receiver.vision.decode_keyframe import _for_decoder
 from crow_shared import h26x
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
@@ -138,8 +139,10 @@ def test_one_damaged_picture_leaves_nothing_behind_for_the_next(encoding: Encodi
 @pytest.mark.parametrize("encoding", [H264, H265])
 def test_what_is_not_part_of_the_picture_never_reaches_the_decoder(encoding: Encoding) -> None:
     data = keyframe(encoding, WIDTH, HEIGHT)
-    message = b"\x06" if encoding is H264 else b"\x4e\x01"
-    rubbish = b"\0\0\1" + message + b"\xff" * 3000 + b"\x80"  # a supplemental message longer than any
+    message, private = (b"\x06", b"\x1e") if encoding is H264 else (b"\x4e\x01", b"\x6e\x01")
+    rubbish = h26x.annex_b([message + b"\xff" * 3000, private + b"\xff" * 3000])
+    kinds = {h26x.nal_type(encoding, unit) for unit in h26x.nal_units(_for_decoder(encoding, rubbish + data))}
+    assert kinds <= h26x.PARAMETER_SETS[encoding] | h26x.KEYFRAME_SLICES[encoding]
     assert np.array_equal(decode(encoding, rubbish + data, ALL), decode(encoding, data, ALL))
 
 
