@@ -108,7 +108,7 @@ async def test_a_frame_over_its_deadline_is_given_up_and_its_worker_replaced() -
         error = await failure(vision.describe(request(PICTURE)))
         assert (error.kind, error.code, error.retryable) == (Kind.TIMEOUT, "frame_deadline", True)
         assert gone(pid)
-        await until(lambda: len(vision.pids) == 1)
+        await until(lambda: not vision._idle.empty())  # a start takes longer than the deadline on a busy machine
         assert await vision.describe(request(PICTURE))
     finally:
         await vision.close()
