@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from crow_daemon.cli.camera_discover import discover
 from crow_daemon.cli.camera_import import export_cameras, import_cameras
 from crow_daemon.cli.camera_options import (
     changed_source,
@@ -41,6 +42,7 @@ def camera() -> None:
 
 
 camera.add_command(test)
+camera.add_command(discover)
 camera.add_command(import_cameras)
 camera.add_command(export_cameras)
 camera.add_command(zone)

@@ -1,0 +1,1 @@
+"""Finding cameras in the network and asking them where their streams are (ONVIF)."""

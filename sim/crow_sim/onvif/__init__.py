@@ -1,0 +1,1 @@
+"""A camera that answers to ONVIF discovery and says where its streams are."""
