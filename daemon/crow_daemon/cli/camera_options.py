@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 
 import click
 
-from crow_daemon.cli.login import login_options
+from crow_daemon.cli.context import CameraContext
+from crow_daemon.cli.login import login, login_options
 from crow_daemon.registry.camera import (
     GRID,
     Blur,
+    Camera,
     CaptureMode,
     GateMode,
     ReaderChoice,
@@ -17,6 +19,7 @@ from crow_daemon.registry.camera import (
     RtspAddress,
     Transport,
 )
+from crow_daemon.registry.secret import Credentials
 from crow_daemon.registry.url import CameraUrl
 from crow_daemon.registry.vendors import Vendor, stream_urls
 from crow_shared.cli import MomentArgument
@@ -178,6 +181,23 @@ def changed_source(
                 refuse(given, "a camera without --username", "password_stdin", "password_file")
             transport = Transport(given["transport"] or before.transport)
             return RtspAddress(url, username, transport, None if no_sub_url else _sub_url(given) or before.sub_url)
+
+
+def given_camera(
+    context: CameraContext, camera_id: str | None, given: dict[str, Any]
+) -> tuple[Camera, Credentials | None]:
+    """A camera of the registry by its id, or one that is not added yet by the source and vendor options; its login.
+
+    Raises CrowError(NOT_FOUND, INVALID) and click.UsageError.
+    """
+    if (camera_id is None) == (given["url"] is None and given["vendor"] is None and given["path"] is None):
+        raise click.UsageError("give the ID of a camera, or --url, --vendor or --file")
+    if camera_id is not None:
+        refuse(given, "an ID", *CAMERA_ONLY, "recorded_at", *_WITH_VENDOR)
+        registry = context.registry()
+        return registry.get(camera_id), registry.credentials(camera_id)
+    source = new_source(given, recorded_at_needed=False)
+    return Camera("test", "test", source), login(given)
 
 
 def refuse(given: dict[str, Any], what: str, *options: str) -> None:

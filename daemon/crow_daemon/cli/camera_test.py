@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from crow_daemon.cli.camera_options import CAMERA_ONLY, new_source, refuse, source_options, vendor_options
+from crow_daemon.cli.camera_options import given_camera, source_options, vendor_options
 from crow_daemon.cli.camera_view import print_probe, probe_json
 from crow_daemon.cli.context import CameraContext
-from crow_daemon.cli.login import login
-from crow_daemon.registry.camera import Camera, CaptureMode, GateMode, ReaderChoice
-from crow_daemon.registry.secret import Credentials
+from crow_daemon.registry.camera import CaptureMode, GateMode, ReaderChoice
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError, Kind
 
@@ -37,7 +35,7 @@ def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None
     from crow_daemon.capture.chosen_source import source_of  # noqa: PLC0415
     from crow_daemon.capture.probe import probe  # noqa: PLC0415 — loads libav, which the other commands do without
 
-    tried, credentials = _to_test(context, camera_id, given)
+    tried, credentials = given_camera(context, camera_id, given)
     # With every picture wanted, no short cut over keyframes is taken and the frame rate can be measured.
     whole = replace(
         tried, sample_interval_ms=EVERY_PICTURE_MS, mode=CaptureMode.DECODE, reader=ReaderChoice.PYAV, gate=GateMode.OFF
@@ -58,17 +56,6 @@ def test(context: CameraContext, /, camera_id: str | None, snapshot: Path | None
         click.echo(json.dumps({"ok": True, **probe_json(seen)}, indent=2))
     else:
         print_probe(seen)
-
-
-def _to_test(context: CameraContext, camera_id: str | None, given: dict[str, Any]) -> tuple[Camera, Credentials | None]:
-    if (camera_id is None) == (given["url"] is None and given["vendor"] is None and given["path"] is None):
-        raise click.UsageError("give the ID of a camera, or --url, --vendor or --file")
-    if camera_id is not None:
-        refuse(given, "an ID", *CAMERA_ONLY, "recorded_at", "host", "channel", "token")
-        registry = context.registry()
-        return registry.get(camera_id), registry.credentials(camera_id)
-    source = new_source(given, recorded_at_needed=False)
-    return Camera("test", "test", source), login(given)
 
 
 def _write(path: Path, jpeg: bytes) -> None:

@@ -2,22 +2,33 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from crow_daemon.cli.context import CameraContext
+from crow_daemon.cli.picture_file import PICTURE_FILE, checked_picture_file, put_picture
 from crow_daemon.registry.camera import Camera
 from crow_daemon.registry.registry import Registry
+from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import Point, Polygon, Zone, ZoneKind, checked_polygon
 
+_PATIENCE_S = 15.0
 _ZONE_EXAMPLES = """\b
 Points are x,y from the upper left corner, as shares of the picture (0.25,0.5) or in percent (25%,50%).
 Examples:
   crow-daemon camera zone add till "Checkout" --area "10%,40% 55%,40% 55%,95% 10%,95%"
   crow-daemon camera zone add door "Front entrance" --line "0.2,0.9 0.8,0.9"
 """
+
+
+_snapshot_option = click.option(
+    "--snapshot",
+    type=PICTURE_FILE,
+    help="Take a picture and write it with the zones and masks drawn in: FILE.jpg, FILE.png.",
+)
 
 
 class PointsArgument(click.ParamType[Polygon]):
@@ -54,8 +65,17 @@ def zone() -> None:
 @click.argument("name", metavar="NAME")
 @click.option("--area", type=PointsArgument(), help="The corners of an area, three or more.")
 @click.option("--line", type=PointsArgument(), help="The two ends of a line that people cross.")
+@_snapshot_option
 @click.pass_obj
-def add_zone(context: CameraContext, /, camera_id: str, name: str, area: Polygon | None, line: Polygon | None) -> None:
+def add_zone(
+    context: CameraContext,
+    /,
+    camera_id: str,
+    name: str,
+    area: Polygon | None,
+    line: Polygon | None,
+    snapshot: Path | None,
+) -> None:
     """Adds a zone. A running daemon tells the receiver within seconds."""
     if (area is None) == (line is None):
         raise click.UsageError("give either --area or --line")
@@ -63,15 +83,18 @@ def add_zone(context: CameraContext, /, camera_id: str, name: str, area: Polygon
     registry, camera = _camera(context, camera_id)
     registry.update(replace(camera, zones=(*camera.zones, Zone(name, kind, points or ()))))
     click.echo(f"zone {name!r} added to camera {camera_id}")
+    _draw(registry, camera_id, snapshot)
 
 
 @zone.command("list")
 @click.argument("camera_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_snapshot_option
 @click.pass_obj
-def list_zones(context: CameraContext, /, camera_id: str, as_json: bool) -> None:
+def list_zones(context: CameraContext, /, camera_id: str, as_json: bool, snapshot: Path | None) -> None:
     """Lists the zones of a camera."""
-    _, camera = _camera(context, camera_id)
+    registry, camera = _camera(context, camera_id)
+    _draw(registry, camera_id, snapshot)
     if as_json:
         shown = [{"name": one.name, "kind": one.kind, "points": one.points} for one in camera.zones]
         click.echo(json.dumps(shown, indent=2))
@@ -107,21 +130,25 @@ def mask() -> None:
 @mask.command("add")
 @click.argument("camera_id", metavar="ID")
 @click.option("--area", type=PointsArgument(), required=True, help="The corners of the area, three or more.")
+@_snapshot_option
 @click.pass_obj
-def add_mask(context: CameraContext, /, camera_id: str, area: Polygon) -> None:
+def add_mask(context: CameraContext, /, camera_id: str, area: Polygon, snapshot: Path | None) -> None:
     """Adds a mask. A running daemon paints it from the next connection on, within seconds."""
     registry, camera = _camera(context, camera_id)
     registry.update(replace(camera, masks=(*camera.masks, checked_polygon(area))))
     click.echo(f"mask {len(camera.masks) + 1} added to camera {camera_id}")
+    _draw(registry, camera_id, snapshot)
 
 
 @mask.command("list")
 @click.argument("camera_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_snapshot_option
 @click.pass_obj
-def list_masks(context: CameraContext, /, camera_id: str, as_json: bool) -> None:
+def list_masks(context: CameraContext, /, camera_id: str, as_json: bool, snapshot: Path | None) -> None:
     """Lists the masks of a camera, with the numbers that `mask remove` takes."""
-    _, camera = _camera(context, camera_id)
+    registry, camera = _camera(context, camera_id)
+    _draw(registry, camera_id, snapshot)
     if as_json:
         click.echo(json.dumps(camera.masks, indent=2))
         return
@@ -149,6 +176,20 @@ def remove_mask(context: CameraContext, /, camera_id: str, number: int) -> None:
 def _camera(context: CameraContext, camera_id: str) -> tuple[Registry, Camera]:
     registry = context.registry()
     return registry, registry.get(camera_id)
+
+
+def _draw(registry: Registry, camera_id: str, snapshot: Path | None) -> None:
+    """Writes a fresh picture with the zones and masks, if one is wanted. Raises CrowError."""
+    if snapshot is None:
+        return
+    from crow_daemon.stills.overlay import with_zones  # noqa: PLC0415 — load OpenCV
+    from crow_daemon.stills.still import take_still  # noqa: PLC0415
+
+    checked_picture_file(snapshot)
+    camera = registry.get(camera_id)
+    still = take_still(camera, registry.credentials(camera_id), SystemClock(), _PATIENCE_S)
+    put_picture(snapshot, with_zones(still.bgr, camera))
+    click.echo(f"{snapshot} shows camera {camera_id} with its zones and masks", err=True)
 
 
 def _shown(points: Polygon) -> str:

@@ -1,0 +1,1 @@
+"""Single pictures of cameras, for those who set them up and look after them."""
