@@ -90,7 +90,8 @@ class CountedLine:
         return count
 
     def _count_frames(self, count: Count) -> None:
-        spools = {camera["camera_id"]: camera["spool"] for camera in self.daemon.json("status")["cameras"]}
+        captured = {camera["camera_id"]: camera for camera in self.daemon.json("status")["cameras"]}
+        spools = {camera_id: camera["spool"] for camera_id, camera in captured.items()}
         there = {camera["name"]: camera for camera in self.receiver.json("status")["cameras"]}
         for camera in self.cameras:
             accepted, counts = spools[camera]["spooled"], there[camera]
@@ -99,6 +100,10 @@ class CountedLine:
                 setattr(count, name, getattr(count, name) + counts[name])
             if accepted != counts["stored"] + counts["missing"]:
                 count.faults.append(f"{camera}: {accepted} accepted, {counts['stored']} stored: {json.dumps(counts)}")
+            if accepted != captured[camera]["day"]["sent"]:
+                count.faults.append(
+                    f"{camera}: {accepted} accepted, by its ledger: {json.dumps(captured[camera]['day'])}"
+                )
             if counts["stored"] != counts["analysed"] + counts["failed"]:
                 count.faults.append(f"{camera}: stored frames without an end: {json.dumps(counts)}")
 
@@ -121,7 +126,10 @@ class CountedLine:
         self._count_windows(count, [body for body in messages.values() if "windowStart" in body])
 
     def _count_windows(self, count: Count, windows: list[dict[str, Any]]) -> None:
-        """The latest revisions of a session's minutes add up to its summary, and all summaries to the frames."""
+        """The latest revisions of a session's minutes add up to its summary, and all summaries to the frames.
+
+        The coverage of all minutes that have frames adds up to the frames that were accepted.
+        """
         latest: dict[tuple[str, int | None], dict[str, Any]] = {}
         for window in sorted(windows, key=lambda body: body["revision"]):
             start = window["windowStart"] if window["kind"] == "window" else None
@@ -130,6 +138,12 @@ class CountedLine:
         for (session, start), window in latest.items():
             frames = window["frames"]["analysed"] + window["frames"]["failed"]
             (summaries if start is None else minutes)[session] += frames
+        told = {(body["cameraId"], start): body["coverage"] for (_, start), body in latest.items() if start is not None}
+        count.faults += [
+            f"a minute whose samples nobody told of: {key}" for key, one in told.items() if not one["known"]
+        ]
+        if (sent := sum(coverage["sent"] for coverage in told.values())) != count.accepted:
+            count.faults.append(f"{count.accepted} frames accepted, {sent} sent by the coverage of all minutes")
         count.summed = minutes.total()
         if minutes != summaries:
             count.faults.append(f"minutes {dict(minutes)} do not add up to the sessions' summaries {dict(summaries)}")
@@ -166,7 +180,7 @@ def until_at_rest(look: Callable[[], Any], is_done: Callable[[Any], bool], other
 
 def _delivered(status: dict[str, Any]) -> bool:
     stopped = all(camera["state"] == "disabled" for camera in status["cameras"])
-    return stopped and not status["spool"]["waiting"]
+    return stopped and not status["spool"]["waiting"] and not status["ledger"]["untold_minutes"]
 
 
 def _closed(counted: dict[str, Any]) -> bool:
@@ -176,7 +190,7 @@ def _closed(counted: dict[str, Any]) -> bool:
 def _moving(status: dict[str, Any]) -> object:
     """What changes as long as there is progress, at either end."""
     places = [camera.get("spool") or [camera["analysed"], camera["failed"]] for camera in status["cameras"]]
-    return places, status.get("outbox")
+    return places, status.get("outbox"), status.get("ledger")
 
 
 def free_port() -> int:

@@ -194,6 +194,7 @@ class Daemon:
                 "max_bytes": self._settings.spool.max_bytes,
                 "trouble": self._spool.trouble,
             },
+            "ledger": await asyncio.to_thread(self._ledger.status),
             "cameras": cameras,
         }
 

@@ -69,6 +69,8 @@ def _print(current: dict[str, Any]) -> None:
         click.echo(f"backlog: {_backlog(backlog)}")
     trouble = f"; TROUBLE: {spool['trouble']}" if spool["trouble"] else ""
     click.echo(f"spool: {spool['waiting']} frames wait, {spool['bytes'] / 1e6:.1f} MB{trouble}")
+    if current["ledger"]["trouble"]:
+        click.echo(f"sample ledger: TROUBLE: {current['ledger']['trouble']}")
     for camera in current["cameras"]:
         _print_camera(camera)
 

@@ -20,6 +20,7 @@ from crow_daemon.ledger.book import Taken
 from crow_daemon.ledger.migrations import migrations
 from crow_daemon.ledger.tally import LedgerMark, Tally, WrittenMinute
 from crow_shared.database import open_database, transaction, translated_errors
+from crow_shared.errors import CrowError, Kind
 
 log = structlog.get_logger()
 
@@ -36,6 +37,14 @@ class LedgerDatabase:
         self._db = open_database(path, migrations)
         self._path = path
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raises CrowError(CORRUPT) when the file is damaged."""
+        with self._lock, translated_errors(str(self._path)):
+            (said,) = self._db.execute("pragma quick_check(1)").fetchone()
+        if said != "ok":
+            self.close()
+            raise CrowError(Kind.CORRUPT, "database_corrupt", f"{self._path} is damaged: {said}")
 
     def standings(self) -> dict[str, Standing] | None:
         """How far each camera was accounted for when that was written last; None when it never was."""
@@ -77,6 +86,12 @@ class LedgerDatabase:
             WrittenMinute(camera_id, minute_us, revision, _tally(*counts))
             for camera_id, minute_us, revision, *counts in rows
         ]
+
+    def untold_minutes(self) -> int:
+        """How many there are of those."""
+        with self._lock, translated_errors(str(self._path)):
+            count = self._db.execute("select count(*) from minute where told_revision < revision").fetchone()
+        return int(count[0])
 
     def told(self, marks: Iterable[LedgerMark]) -> None:
         """The receiver has these."""

@@ -4,7 +4,8 @@ Invariants
 1. What is written agrees with the spool at one moment: the frames booked as sent are the numbers that it had given out.
 2. After a crash the book goes on from there: numbers given out since are frames that were sent, and every other sample
    that was due since then is one of `daemon_down`, of the cameras that are switched on.
-3. A disk that refuses stops nothing: what was not written is kept for the next time.
+3. A disk that refuses stops nothing: what was not written is kept for the next time. A file that is damaged when the
+   daemon starts is set aside, and what it said is not known any more.
 """
 
 import time
@@ -22,7 +23,7 @@ from crow_daemon.ledger.tally import LedgerMark, Minutes, WrittenMinute
 from crow_daemon.registry.camera import Camera
 from crow_daemon.spool.accounts import CameraMark
 from crow_shared.clock import Clock, Moment
-from crow_shared.errors import CrowError
+from crow_shared.errors import CrowError, Kind
 
 log = structlog.get_logger()
 
@@ -47,18 +48,36 @@ def seconds_asleep() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
+def _opened(path: Path, clock: Clock) -> LedgerDatabase:
+    try:
+        database = LedgerDatabase(path)
+        database.check()
+    except CrowError as error:
+        if error.kind is not Kind.CORRUPT:
+            raise
+        aside = path.with_name(f"{path.name}.damaged-{clock.now_us() // 1_000_000}")
+        log.error(
+            "the sample ledger is damaged; it is set aside, and begun anew", error=error.message, aside=str(aside)
+        )
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.rename(aside)
+        return LedgerDatabase(path)
+    return database
+
+
 class SampleLedger:
     """Thread-safe."""
 
     def __init__(self, path: Path, clock: Clock, asleep_s: Callable[[], float] = seconds_asleep) -> None:
-        """Opens ledger.db. Raises CrowError as `LedgerDatabase` does."""
+        """Opens ledger.db. Raises CrowError(UNAVAILABLE) when it cannot be used."""
         self.book = Book()
-        self._database = LedgerDatabase(path)
+        self.trouble: str | None = None  # why the disk does not take it
+        self._database = _opened(path, clock)
         self._clock = clock
         self._asleep_s = asleep_s
         self._slept_s = asleep_s()
         self._let_go_s = float("-inf")
-        self._trouble = ""
 
     def begin(self, numbers: Numbers, cameras: Sequence[Camera]) -> None:
         """Goes on from what was written last; `cameras` are switched on now.
@@ -97,9 +116,11 @@ class SampleLedger:
             self._database.write(taken, at.wall_us)
         except CrowError as error:
             self.book.put_back(taken)
-            self._note_trouble(error.message)
+            if error.message != self.trouble:
+                log.error("the sample ledger cannot be written; it is kept in memory", error=error.message)
+            self.trouble = error.message
             return
-        self._note_trouble("")
+        self.trouble = None
         if at.monotonic_s - self._let_go_s > LET_GO_S:
             self._let_go_s = at.monotonic_s
             self._let_go_old(at.wall_us)
@@ -107,6 +128,13 @@ class SampleLedger:
     def untold(self, limit: int) -> list[WrittenMinute]:
         """Minutes that the receiver does not have as they are now, those that changed first. Raises CrowError."""
         return self._database.untold(limit)
+
+    def status(self) -> dict[str, int | str | None]:
+        """In plain JSON values; docs/OPERATIONS.md has the fields."""
+        try:
+            return {"untold_minutes": self._database.untold_minutes(), "trouble": self.trouble}
+        except CrowError as error:
+            return {"untold_minutes": None, "trouble": error.message}
 
     def told(self, marks: Iterable[LedgerMark]) -> None:
         """The receiver has these. Raises CrowError."""
@@ -138,11 +166,6 @@ class SampleLedger:
             log.warning("the daemon was away for longer than its ledger tells", camera=camera_id)
         first_us = due_us + (credited + due - samples) * interval_us
         since.missed(camera_id, first_us, interval_us, samples, Missed.DAEMON_DOWN)
-
-    def _note_trouble(self, message: str) -> None:
-        if message and message != self._trouble:
-            log.error("the sample ledger cannot be written; it is kept in memory", error=message)
-        self._trouble = message
 
     def _let_go_old(self, now_us: int) -> None:
         try:

@@ -34,6 +34,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "daemon_id": "box",
         "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8, "backlog": None},
         "spool": {"waiting": 0, "bytes": 0, "max_bytes": 1, "trouble": None},
+        "ledger": {"untold_minutes": 0, "trouble": None},
         "cameras": [till],
     }
     return whole | changed
@@ -81,6 +82,11 @@ def test_what_became_of_every_sample_of_the_last_hour_and_day_is_told_with_its_c
         "seen_percent": 75.0,
         "alerts": ["black"],
     }
+
+
+def test_a_ledger_that_the_disk_refuses_is_told(state_dir: Path) -> None:
+    status.write(state_dir, _status(ledger={"untold_minutes": None, "trouble": "disk full"}))
+    assert "sample ledger: TROUBLE: disk full" in _run().stdout.splitlines()
 
 
 def test_where_no_ledger_was_written_nothing_was_due_and_none_is_made(state_dir: Path) -> None:

@@ -250,10 +250,35 @@ def test_a_disk_that_refuses_for_a_while_costs_no_count(life: Life, clock: Manua
         life.sample("gated")
         life.ledger.flush()
         assert total(life.ledger).expected == 0
+        assert "locked" in str(life.ledger.status()["trouble"])
         other.execute("rollback")
     other.close()
     life.ledger.flush()
+    assert life.ledger.status()["trouble"] is None
     assert total(life.ledger).counts().expected == 2
+
+
+@pytest.mark.parametrize("damage", [b"no database at all", None])
+def test_a_damaged_file_is_set_aside_and_the_daemon_starts(
+    damage: bytes | None, tmp_path: Path, clock: ManualClock, life: Life, numbers: Numbers
+) -> None:
+    for _ in range(200):
+        life.sample("sent")
+        clock.advance(60)
+    life.ledger.flush()
+    life.kill()
+    path = tmp_path / "ledger.db"
+    content = bytearray(path.read_bytes())
+    content[3 * 4096 : 5 * 4096] = bytes(2 * 4096)
+    path.write_bytes(damage or content)
+    after = Life(tmp_path, clock, numbers, [TILL])
+    assert total(after.ledger).expected == 0, "what the spool had given out before is not known"
+    after.sample("sent")
+    after.ledger.flush()
+    assert total(after.ledger).sent == 1
+    assert after.ledger.status() == {"untold_minutes": 1, "trouble": None}
+    assert len(list(tmp_path.glob("ledger.db.damaged-*"))) == 1
+    after.kill()
 
 
 def test_what_changed_is_told_in_its_order_until_the_receiver_has_just_that(life: Life, clock: ManualClock) -> None:
