@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from conftest import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from receiver_parts import HOUR_US, SECOND_US, known_camera, put
+from receiver_parts import GAP_US, HOUR_US, SECOND_US, frame_at, known_camera, put
 
 from crow_receiver.audit.intervals import holes_and_overlaps
 from crow_receiver.audit.numbers import Span
@@ -18,6 +18,7 @@ from crow_receiver.audit.spool import parsed_spool
 from crow_receiver.cli.main import main
 from crow_receiver.queue.port import INTERACTION_QUEUE, REMEMBERED_US
 from crow_receiver.store import ledger
+from crow_receiver.store.arrivals import Arrival, store_single
 from crow_receiver.store.ledger import MINUTE_US, LedgerMinute
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
@@ -149,6 +150,14 @@ async def test_what_the_daemon_says_that_it_sent_is_here_missing_or_with_the_dae
     (told,) = report.as_json()["ledgers"]
     assert told["elsewhere"] == elsewhere
     assert told["sent"] == sum(sent.values())
+
+
+async def test_frames_that_came_by_http_are_none_that_a_daemon_sent(state: Any) -> None:
+    await of_the_ledger(state, SENT_BY_MINUTE | {60: 5})
+    camera = await known_camera(state.store)
+    upload = Arrival(camera, frame_at(HOUR_US + 7 * SECOND_US, 1), HOUR_US, late=False)
+    await state.store.write(lambda tx: store_single(tx, "uploads", upload, GAP_US))
+    assert not {kind for kind in state.audit().totals if kind.startswith("ledger")}
 
 
 async def test_a_minute_that_the_daemon_may_not_have_told_of_in_full_is_not_judged(state: Any) -> None:

@@ -87,6 +87,18 @@ async def test_a_window_whose_ledger_comes_later_is_told_again_and_comes_to_rest
     assert len(await receiver.messages(PATTERN_QUEUE)) == 2
 
 
+async def test_news_of_samples_puts_off_no_window_that_is_about_to_be_told(receiver: Receiver) -> None:
+    await receiver.frame(1, HOUR_US)
+    await receiver.frame(2, HOUR_US + 70 * SECOND_US)
+    await until(lambda: len(receiver.vision.seen) == 2)
+    await asyncio.sleep(0.1)
+    receiver.clock.advance(9)
+    await tell(receiver, 0)
+    receiver.clock.advance(1)
+    (window,) = await patterns(receiver, 1)
+    assert (window["revision"], window["coverage"]["known"]) == (0, True)  # type: ignore[index]
+
+
 async def test_a_session_that_had_closed_is_told_again_once_however_many_minutes_come_late(receiver: Receiver) -> None:
     for number in range(3):
         await receiver.frame(number + 1, HOUR_US + number * MINUTE_US)

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -20,8 +21,11 @@ from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.capture.ledger import Dropped, Missed
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger.book import Taken
-from crow_daemon.ledger.tally import Minutes
+from crow_daemon.ledger.ledger import SampleLedger
+from crow_daemon.ledger.tally import LedgerMark, Minutes
 from crow_daemon.uplink import ledger as uplink_ledger
+from crow_daemon.uplink.link import LinkWindow
+from crow_daemon.uplink.protocol import Identity, LedgerKept, SenderProtocol
 from crow_receiver.ingest.ledger import checked_minutes
 from crow_receiver.store import ledger
 from crow_receiver.store.ledger import LedgerMinute
@@ -76,6 +80,35 @@ async def test_what_a_camera_missed_and_what_its_gate_held_back_reach_the_receiv
 
 def now(daemon: Daemon) -> Moment:
     return Moment.now(daemon.clock)
+
+
+async def test_what_was_counted_before_a_connection_is_told_with_it(tmp_path: Path, server: Server) -> None:
+    daemon = Daemon(tmp_path / "spool", server.port)
+    before = SampleLedger(tmp_path / "box-ledger.db", daemon.clock)
+    minutes = Minutes()
+    minutes.at("till", BEGAN_US).sent = 1
+    before._database.write(Taken(minutes, {}), daemon.clock.now_us())
+    before.close()
+    await daemon.start()
+    async with asyncio.timeout(uplink_ledger.EVERY_S / 2):
+        while await asyncio.to_thread(daemon.ledger.untold, 1):
+            await asyncio.sleep(0.01)
+    await daemon.stop()
+
+
+def test_one_message_of_the_ledger_is_under_way_and_only_on_a_live_stream_that_goes_on() -> None:
+    identity = Identity("acme", "shop", "box", "e1", "1")
+    sender = SenderProtocol(identity, [], LinkWindow(), lambda: 0.0)
+    assert sender.takes_ledger
+    sender.tell_ledger([])
+    assert not sender.takes_ledger
+    mark = pb.LedgerMark(camera_id="till", minute_us=BEGAN_US, revision=4)
+    answer = pb.StreamFramesResponse(ledger_ack=pb.LedgerAck(minutes=[mark]))
+    assert sender.received(answer) == [LedgerKept((LedgerMark("till", BEGAN_US, 4),))]
+    assert sender.takes_ledger
+    sender.received(pb.StreamFramesResponse(drain=pb.Drain()))
+    assert not sender.takes_ledger
+    assert not SenderProtocol(identity, [], LinkWindow(), lambda: 0.0, backlog=True).takes_ledger
 
 
 async def test_a_backlog_of_minutes_goes_up_in_bounded_messages_and_what_changes_meanwhile_as_well(
@@ -192,6 +225,10 @@ def test_whatever_order_minutes_come_in_and_however_often_the_last_word_stands(
     for revision in [*order, *again]:
         minute = LedgerMinute(revision % 2 * MINUTE_US, revision, revision + 1, revision, {}, {"x": 1}, [])
         ledger.store_minutes(db, 1, [minute], 0)
+    for revision in last.values():  # what is told twice came when it came first
+        minute = LedgerMinute(revision % 2 * MINUTE_US, revision, revision + 1, revision, {}, {"x": 1}, [])
+        assert ledger.store_minutes(db, 1, [minute], 9) == []
+    assert db.execute("select max(received_us) from ledger").fetchone() == (0,)
     rows = db.execute("select minute_us / 60000000, revision, expected, dropped from ledger").fetchall()
     assert rows == [(place, revision, revision + 1, json.dumps({"x": 1})) for place, revision in last.items()]
     db.close()

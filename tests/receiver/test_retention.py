@@ -19,9 +19,10 @@ from crow_receiver.queue.port import INTERACTION_QUEUE, Message
 from crow_receiver.retention import RECORDS_AT_ONCE, Retention
 from crow_receiver.session import records
 from crow_receiver.session.records import BatchLimits, Outcome
-from crow_receiver.store import cameras, expiry, frames, outbox, pictures
+from crow_receiver.store import cameras, expiry, frames, ledger, outbox, pictures
 from crow_receiver.store.arrivals import StoredFrame
 from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.ledger import LedgerMinute
 from crow_receiver.store.store import Store
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
@@ -347,3 +348,23 @@ def test_the_searches_of_retention_use_their_indexes(store: Store) -> None:
         plans += [row[3] for row in db.execute(f"explain query plan {statement}", (1,) * statement.count("?"))]
     scans = [plan for plan in plans if plan.startswith("SCAN") and not plan.startswith(("SCAN json_each", "SCAN (sub"))]
     assert not scans, plans
+
+
+async def test_what_became_of_samples_goes_with_the_records_of_its_time(
+    store: Store, clock: ManualClock, retention: Retention
+) -> None:
+    camera = await known_camera(store)
+    await put(store, camera, 1, HOUR_US, clock.now_us())
+    (frame,) = await store.read(lambda db: frames.next_frames(db, clock.now_us()))
+    minutes = [LedgerMinute(HOUR_US + number * 60 * SECOND_US, 1, 1, 1, {}, {}, []) for number in (-61, 0, 1)]
+    await store.write(lambda tx: ledger.store_minutes(tx.db, camera.id, minutes, clock.now_us()))
+    clock.advance(1000 * 3600)
+    await retention.run_once()
+    assert await rows_of(store, "ledger") == 2, "its session still waits for the analysis of a frame"
+    await analysed(store, clock)
+    await closed(store, frame.session_id, clock)
+    await dispatched(store, clock)
+    clock.advance(1000 * 3600)
+    for _ in range(2):
+        await retention.run_once()
+    assert await rows_of(store, "ledger") == 0

@@ -170,6 +170,40 @@ def test_after_a_kill_what_the_spool_has_is_sent_and_the_rest_of_the_time_was_wi
     assert (tally.sent, tally.gated, tally.dropped) == (7, {}, {Missed.DAEMON_DOWN: 93})
 
 
+@pytest.mark.parametrize("spooled", [True, False])
+def test_a_frame_that_was_in_hand_at_the_last_writing_is_one_sample_whatever_became_of_it(
+    spooled: bool, tmp_path: Path, clock: ManualClock, life: Life, numbers: Numbers
+) -> None:
+    life.sample("sent")
+    clock.advance(1)
+    in_hand_us = clock.now_us()
+    life.sample("in hand")
+    life.ledger.flush()
+    if spooled:
+        life.spool(in_hand_us)
+    life.kill()
+    clock.advance(10)
+    after = Life(tmp_path, clock, numbers, [TILL])
+    tally = total(after.ledger)
+    after.kill()
+    assert (tally.sent, tally.expected) == (1 + spooled, 11)
+
+
+def test_the_time_in_which_a_daemon_ends_is_without_daemon_and_not_the_cameras_fault(
+    tmp_path: Path, clock: ManualClock, life: Life, numbers: Numbers
+) -> None:
+    life.account.no_stream(Missed.CAMERA_DOWN, Moment.now(clock))
+    clock.advance(3)
+    life.account.stopped(Moment.now(clock))
+    clock.advance(5)
+    life.ledger.finish()
+    life.kill()
+    clock.advance(2)
+    after = Life(tmp_path, clock, numbers, [TILL])
+    assert total(after.ledger).dropped == {Missed.CAMERA_DOWN: 3, Missed.DAEMON_DOWN: 7}
+    after.kill()
+
+
 def test_numbers_whose_frames_the_spool_has_let_go_are_sent_all_the_same(
     tmp_path: Path, clock: ManualClock, life: Life, numbers: Numbers
 ) -> None:
@@ -299,6 +333,16 @@ def test_what_changed_is_told_in_its_order_until_the_receiver_has_just_that(life
     assert again.revision > second.revision
     life.ledger.told([LedgerMark(*key(again)), LedgerMark(*key(second))])
     assert life.ledger.untold(10) == []
+
+
+def test_of_two_minutes_the_one_that_changed_first_is_told_first(life: Life, clock: ManualClock) -> None:
+    life.account.live(Moment.now(clock))
+    early_us = clock.now_us() - 3600 * SECOND_US
+    for at_us in (clock.now_us(), early_us):
+        life.spool(at_us)
+        life.ledger.flush()
+        clock.advance(1)
+    assert [minute.minute_us < early_us + 60 * SECOND_US for minute in life.ledger.untold(2)] == [False, True]
 
 
 def key(minute: object) -> tuple[str, int, int]:
