@@ -27,6 +27,7 @@ from floors import floors
 from rivals import ffmpeg_version, rivals
 from subject import Produced, Running, Subject
 
+DOCS = Path(__file__).parents[2] / "docs"
 READY_S = 60.0
 SHORT_OF = 0.9  # of the samples that are due
 
@@ -42,7 +43,7 @@ class Settings:
     rival_cameras: int = 2
     only: str = ""  # part of a name: measure those and what they are compared with
     out: str = "bench/results/edge.json"
-    chart: str = "docs/edge.svg"
+    publish: int = 1  # 0: leave the chart and the table in docs/ as they are
     streams: str = "build/bench-edge"  # where the encoded streams are kept
 
     @classmethod
@@ -95,7 +96,9 @@ def main() -> None:
     out = Path(settings.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    chart.write(found, Path(settings.chart))
+    if settings.publish:
+        chart.write(found, DOCS / "edge.svg")
+        report.write_into(DOCS / "EDGE.md", found)
     print(report.table(found))
     short = [s for s, results in zip(subjects, rounds, strict=True) if any(is_short(s, result) for result in results)]
     if short:

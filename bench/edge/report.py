@@ -1,9 +1,11 @@
-"""The results of `bench_edge.py` as a table and as a chart."""
+"""The results of `bench_edge.py` as a table, also in the document that tells of them."""
 
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 BASELINE = "ffmpeg -vf fps=1"
+_BEGIN, _END = "<!-- measured: written by make bench-edge -->", "<!-- end -->"
 
 
 def table(found: dict[str, Any]) -> str:
@@ -30,6 +32,13 @@ def table(found: dict[str, Any]) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def write_into(document: Path, found: dict[str, Any]) -> None:
+    """Puts the table in the place of the one that is between the document's marks."""
+    before, _, rest = document.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    document.write_text(f"{before}{_BEGIN}\n{table(found)}{_END}{after}", encoding="utf-8")
 
 
 def times_less(found: dict[str, Any], subject: dict[str, Any]) -> float:
