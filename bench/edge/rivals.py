@@ -13,6 +13,7 @@ from subject import Produced, Running, Subject, end
 
 FFMPEG = ("ffmpeg", "-nostdin", "-loglevel", "error")
 _TCP = ("-rtsp_transport", "tcp")
+_OUR_SIZE = "896:504"  # what ours scales to; the thrifty ones do so, too, and use one thread
 _JPEG = ("-q:v", "3", "{out}/%09d.jpg")  # ffmpeg's scale of 2 to 31; about what quality 85 of libjpeg gives
 
 # As frigate/ffmpeg_presets.py, config/camera/ffmpeg.py and its documentation have it: without hardware, `detect` at
@@ -33,14 +34,16 @@ def rivals(stream: str, cameras: int) -> list[Subject]:
     def subject(name: str, interval_s: float, command: Sequence[str]) -> Subject:
         return Subject(name, stream, cameras, interval_s, " ".join(command), partial(_writing_files, command))
 
-    fps, one_thread = (*FFMPEG, *_TCP, "-i", "{url}", "-vf"), (*FFMPEG, "-threads", "1", *_TCP, "-i", "{url}", "-vf")
-    nokey = (*FFMPEG, "-skip_frame", "nokey", *_TCP, "-i", "{url}", "-vsync", "passthrough", *_JPEG)
+    reads = (*_TCP, "-i", "{url}")
+    thrifty, small = (*FFMPEG, "-threads", "1"), f"scale={_OUR_SIZE}"
+    nokey = ("-skip_frame", "nokey", *reads, "-vsync", "passthrough")
     opencv = (sys.executable, str(Path(__file__).with_name("opencv_rival.py")), "{url}", "{out}")
     return [
-        subject("ffmpeg -vf fps=1", 1.0, (*fps, "fps=1", *_JPEG)),
-        subject("ffmpeg -threads 1 -vf fps=1", 1.0, (*one_thread, "fps=1", *_JPEG)),
-        subject("ffmpeg -vf fps=1/5", 5.0, (*fps, "fps=1/5", *_JPEG)),
-        subject("ffmpeg -skip_frame nokey", 1.0, nokey),
+        subject("ffmpeg -vf fps=1", 1.0, (*FFMPEG, *reads, "-vf", "fps=1", *_JPEG)),
+        subject("ffmpeg fps=1, thrifty", 1.0, (*thrifty, *reads, "-vf", f"fps=1,{small}", *_JPEG)),
+        subject("ffmpeg -vf fps=1/5", 5.0, (*FFMPEG, *reads, "-vf", "fps=1/5", *_JPEG)),
+        subject("ffmpeg -skip_frame nokey", 1.0, (*FFMPEG, *nokey, *_JPEG)),
+        subject("ffmpeg nokey, thrifty", 1.0, (*thrifty, *nokey, "-vf", small, *_JPEG)),
         subject("OpenCV VideoCapture", 1.0, opencv),
         Subject("ffmpeg 5 fps raw (Frigate)", stream, cameras, 0.2, " ".join(_FRIGATE), _piping),
     ]
