@@ -107,6 +107,15 @@ async def test_corrupt_packets_differ_in_one_byte_behind_the_headers(streams: di
     assert 0.2 < different / sum(len(payload) > 40 for payload in sent) < 0.8
 
 
+async def test_damage_may_be_a_run_of_bytes(streams: dict[str, Path]) -> None:
+    sent = [payload for unit in load_media(streams["h264"]).units for payload in unit.payloads]
+    packets = await received(streams["h264"], Faults(corrupt_share=1.0, corrupt_bytes=30), 30)
+    for payload, packet in zip(sent, packets, strict=True):
+        where = [at for at, (one, other) in enumerate(zip(payload, packet.payload, strict=True)) if one != other]
+        assert len(where) == (0 if len(payload) <= 40 else min(30, len(payload) - where[0]))
+        assert not where or where == list(range(where[0], where[-1] + 1))
+
+
 async def test_a_stall_sends_nothing_more_but_keeps_the_connection(streams: dict[str, Path]) -> None:
     async with (
         RtspServer({"cam": streams["h264"]}, faults=Faults(stall_after_s=0.1)) as server,

@@ -13,7 +13,8 @@ class Faults:
     """
 
     drop_share: float = 0.0  # of RTP packets that are never sent
-    corrupt_share: float = 0.0  # of RTP packets in whose payload one byte is inverted
+    corrupt_share: float = 0.0  # of RTP packets in whose payload `corrupt_bytes` in a row are inverted
+    corrupt_bytes: int = 1
     garbage_after_s: float | None = None  # bytes that are no packet, once, between two pictures
     stall_after_s: float | None = None  # the connection stays open, nothing comes any more
     close_after_s: float | None = None  # the connection is closed in an orderly way (FIN)

@@ -142,17 +142,18 @@ class Player:
             if faults.drop_share and self._random.random() < faults.drop_share:
                 continue
             damage = faults.corrupt_share and self._random.random() < faults.corrupt_share
-            sent = self._damaged(payload) if damage else payload
+            sent = self._damaged(payload, faults.corrupt_bytes) if damage else payload
             packets.append(packet(sequence, timestamp, sent, ends_picture=number == last))
             self._packets += 1
             self._octets += len(sent)
         return packets
 
-    def _damaged(self, payload: bytes) -> bytes:
+    def _damaged(self, payload: bytes, count: int) -> bytes:
         if len(payload) <= _CORRUPT_FROM_BYTE:
             return payload
+        begin = self._random.integers(_CORRUPT_FROM_BYTE, len(payload))
         damaged = bytearray(payload)
-        damaged[self._random.integers(_CORRUPT_FROM_BYTE, len(payload))] ^= 0xFF
+        damaged[begin : begin + count] = bytes(byte ^ 0xFF for byte in payload[begin : begin + count])
         return bytes(damaged)
 
     def _sender_report(self, timestamp: int, ahead_s: float) -> bytes:

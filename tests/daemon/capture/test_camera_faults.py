@@ -271,7 +271,7 @@ def test_bytes_that_a_camera_corrupts_are_counted_and_never_sent_decoded(
     shop: dict[str, Path], true_pictures: TruePictures, sink: CollectingSink
 ) -> None:
     with (
-        served(shop, Faults(corrupt_share=0.02)) as server,
+        served(shop, Faults(corrupt_share=0.02, corrupt_bytes=200)) as server,
         RunningCamera(rtsp_camera(server.url("h264"), **WAYS["decode pyav"]), sink) as runner,
     ):
         eventually(lambda: runner.snapshot().damaged >= 5, "damage is noticed")
