@@ -1,7 +1,5 @@
 """One sample on its way through gate and privacy: decoded, masked and searched for people once, and only when asked."""
 
-from functools import cached_property
-
 from crow_daemon.capture.encoder import Bgr, fitted
 from crow_daemon.capture.source import Picture
 from crow_daemon.detect.port import Person, PersonDetector
@@ -20,28 +18,42 @@ class SampleSight:
         self._long_side = long_side
         self._masks = masks
         self._detector = detector
+        self._shown: Luma | None = None
+        self._luma: Luma | None = None
+        self._bgr: Bgr | None = None
+        self._people: tuple[Person, ...] | None = None
 
-    @cached_property
+    # Not `functools.cached_property`: in Python 3.11 all cameras of a process would wait for each other's decoding.
+
+    @property
     def shown(self) -> Luma:
         """In grey, masked parts included: for what is about the camera, not about what happens before it."""
-        return self.picture.luma(*fitted(self.picture.width, self.picture.height, LUMA_WIDTH))
+        if self._shown is None:
+            self._shown = self.picture.luma(*fitted(self.picture.width, self.picture.height, LUMA_WIDTH))
+        return self._shown
 
-    @cached_property
+    @property
     def luma(self) -> Luma:
         """In grey, without what is masked."""
-        return self._masks.paint(self.shown) if self._masks else self.shown
+        if self._luma is None:
+            self._luma = self._masks.paint(self.shown) if self._masks else self.shown
+        return self._luma
 
-    @cached_property
+    @property
     def bgr(self) -> Bgr:
         """In colour and at the size that is sent, without what is masked."""
-        size = fitted(self.picture.width, self.picture.height, self._long_side)
-        pixels = self.picture.bgr(*size)
-        return self._masks.paint(pixels) if self._masks else pixels
+        if self._bgr is None:
+            size = fitted(self.picture.width, self.picture.height, self._long_side)
+            pixels = self.picture.bgr(*size)
+            self._bgr = self._masks.paint(pixels) if self._masks else pixels
+        return self._bgr
 
-    @cached_property
+    @property
     def people(self) -> tuple[Person, ...]:
         """Everybody whom the detector finds. Raises CrowError(DETECTOR_FAILED)."""
-        return self._detector.find(self.bgr) if self._detector else ()
+        if self._people is None:
+            self._people = self._detector.find(self.bgr) if self._detector else ()
+        return self._people
 
     def somebody(self) -> bool:
         """Whether the detector sees anybody."""
