@@ -1,7 +1,6 @@
 """How cameras are shown, as text and as JSON. Nothing here ever sees a password's text."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from crow_daemon.registry.camera import Camera, Recording, RtspAddress
 from crow_daemon.registry.secret import Credentials
 
 if TYPE_CHECKING:
-    from crow_daemon.capture.probe import Probe  # loads libav, which most commands do without
+    from crow_daemon.checkup.report import Checkup  # loads OpenCV, which most commands do without
 
 
 def camera_json(camera: Camera, credentials: Credentials | None) -> dict[str, Any]:
@@ -62,19 +61,19 @@ def print_table(cameras: Sequence[Camera]) -> None:
         click.echo(f"{camera.id:<20} {every:<14} gate {camera.gate:<9} {where}{state}  {camera.name}")
 
 
-def probe_json(probe: "Probe") -> dict[str, Any]:
-    """What was seen, without the picture."""
-    seen = asdict(probe)
-    del seen["snapshot_jpeg"]
-    return seen
+def checkup_json(checkup: "Checkup") -> dict[str, Any]:
+    """What was found, without the picture."""
+    error = checkup.error
+    checks = [
+        {"topic": one.topic, "verdict": one.verdict, "says": one.says, "remedy": one.remedy} for one in checkup.checks
+    ]
+    failure = {"code": error.code, "message": error.message} if error else {}
+    return {"ok": checkup.ok, **failure, **checkup.facts, "checks": checks}
 
 
-def print_probe(probe: "Probe") -> None:
-    """What was seen, in one line for each fact."""
-    fps = "unknown" if probe.fps is None else f"{probe.fps:g} pictures a second"
-    keyframes = (
-        "fewer than two seen" if probe.keyframe_interval_ms is None else f"every {probe.keyframe_interval_ms} ms"
-    )
-    click.echo(f"ok: {probe.codec}, {probe.width}x{probe.height}, {fps}")
-    click.echo(f"keyframes: {keyframes}")
-    click.echo(f"first picture after {probe.first_picture_ms} ms; time from {probe.time_source}")
+def print_checkup(checkup: "Checkup") -> None:
+    """A line for each thing that was looked at, with what to do below it."""
+    for one in checkup.checks:
+        click.echo(f"{one.verdict:<10} {one.topic:<10} {one.says}".rstrip())
+        if one.remedy:
+            click.echo(f"{'':<21} → {one.remedy}")

@@ -1,8 +1,5 @@
 """One picture of a camera, whole and in its full size."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory
 from crow_daemon.capture.chosen_source import source_of
 from crow_daemon.capture.encoder import Bgr
 from crow_daemon.capture.source import Picture, Source, StreamInfo
+from crow_daemon.capture.timed import stopped_after
 from crow_daemon.privacy.hide import hide
 from crow_daemon.privacy.masks import Masks
 from crow_daemon.privacy.region import WHOLE
@@ -57,7 +55,8 @@ def take_still(camera: Camera, credentials: Credentials | None, clock: Clock, ti
 
 def coded(bgr: Bgr, suffix: str) -> bytes:
     """The picture in the format of a file name's suffix: .jpg, .jpeg or .png. Raises CrowError(TOO_LARGE)."""
-    done, found = cv2.imencode(suffix.lower(), bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    settings = [] if suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, found = cv2.imencode(suffix.lower(), bgr, settings)
     if not done:
         height, width = bgr.shape[:2]
         raise CrowError(Kind.TOO_LARGE, "picture_too_large", f"a picture of {width}x{height} cannot be coded")
@@ -77,33 +76,22 @@ def write_picture(path: Path, bgr: Bgr) -> None:
 
 
 def _first_picture(source: Source, camera: Camera, timeout_s: float) -> Still:
-    with _stopped_after(source, timeout_s):
+    with stopped_after(source, timeout_s):
         stream = source.open()
         for picture in source.pictures():
             if picture is not None:
                 try:
-                    return Still(_hidden(picture, camera), picture.capture_us, picture.time_source, stream)
+                    return Still(hidden(picture, camera), picture.capture_us, picture.time_source, stream)
                 except CrowError as error:
                     if error.kind is not Kind.CORRUPT:  # a damaged one: the next may be whole
                         raise
     raise CrowError(Kind.TIMEOUT, "no_picture", f"no whole picture came within {timeout_s:.0f} seconds")
 
 
-def _hidden(picture: Picture, camera: Camera) -> Bgr:
+def hidden(picture: Picture, camera: Camera) -> Bgr:
+    """The picture in its full size, with what the camera's settings hide hidden. Raises CrowError(CORRUPT)."""
     bgr = picture.bgr(picture.width, picture.height)
     if camera.blur is not Blur.OFF:
         bgr = hide(bgr, (WHOLE,))
     masks = Masks(camera.masks)
     return masks.paint(bgr) if masks else bgr
-
-
-@contextmanager
-def _stopped_after(source: Source, timeout_s: float) -> Iterator[None]:
-    alarm = threading.Timer(timeout_s, source.stop)
-    alarm.daemon = True
-    alarm.start()
-    try:
-        yield
-    finally:
-        alarm.cancel()
-        source.close()

@@ -1,18 +1,14 @@
 """`crow-daemon camera`, as an operator uses it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import cv2
 import pytest
 from camera_rig import CANARY, USER, write_clip
 from camera_shell import Shell
 
 from crow_daemon.cli.camera import camera
-from crow_sim.rtsp.faults import Faults
-from crow_sim.rtsp.server import RtspServer, ThreadedRtspServer
 
 URL = "rtsp://192.168.1.64/stream1"
 
@@ -25,12 +21,6 @@ def crow(tmp_path: Path) -> Shell:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("cli") / "clip.mp4", "h264", gop_s=1)
-
-
-@pytest.fixture
-def server(clip: Path) -> Iterator[RtspServer]:
-    with ThreadedRtspServer(RtspServer({"till": clip}, user=USER, password=CANARY)) as server:
-        yield server
 
 
 def test_a_camera_is_added_listed_changed_and_removed(crow: Shell) -> None:
@@ -152,47 +142,6 @@ def test_a_recording_needs_its_time_with_a_zone(crow: Shell, clip: Path) -> None
     crow.ok("edit", "monday", "--recorded-at", "2026-11-22T10:00:00+01:00")
     assert crow.shown("monday")["recorded_at"] == "2026-11-22T09:00:00+00:00"
     assert crow("edit", "monday", "--username", "x").exit_code == 2
-
-
-def test_a_working_camera_is_measured_and_a_picture_written(crow: Shell, server: RtspServer, tmp_path: Path) -> None:
-    picture = tmp_path / "out.jpg"
-    crow.ok("add", "till", "--url", server.url("till"), "--username", USER, "--password-stdin", stdin=CANARY)
-    seen = json.loads(crow.ok("test", "till", "--json", "--snapshot", str(picture)))
-    assert (seen["ok"], seen["codec"], seen["width"], seen["height"]) == (True, "h264", 320, 240)
-    assert seen["fps"] == pytest.approx(10, abs=0.5)
-    assert seen["keyframe_interval_ms"] == pytest.approx(1000, abs=20)
-    assert 0 < seen["first_picture_ms"] < 5000
-    assert cv2.imread(str(picture)).shape == (240, 320, 3)
-
-
-def test_a_camera_is_tried_before_it_is_added(crow: Shell, server: RtspServer) -> None:
-    output = crow.ok("test", "--url", server.url("till"), "--username", USER, "--password-stdin", stdin=CANARY)
-    assert output.startswith("ok: h264, 320x240")
-    assert json.loads(crow.ok("list", "--json")) == []
-
-
-def test_a_recording_is_tried_without_its_time(crow: Shell, clip: Path) -> None:
-    assert json.loads(crow.ok("test", "--file", str(clip), "--json"))["fps"] == pytest.approx(10, abs=0.5)
-
-
-@pytest.mark.parametrize(
-    ("faults", "code"),
-    [
-        (Faults(refuse_auth=True), "auth_failed"),
-        (Faults(redirect_to="rtsp://192.0.2.1/x"), "redirect_refused"),
-        (Faults(endless_headers=True), "answer_too_large"),
-    ],
-)
-def test_a_camera_that_fails_says_why_with_exit_code_1(
-    faults: Faults, code: str, crow: Shell, server: RtspServer
-) -> None:
-    server.set_faults("till", faults)
-    words = ("test", "--url", server.url("till"), "--username", USER, "--password-stdin")
-    plain, as_json = crow(*words, stdin=CANARY), crow(*words, "--json", stdin=CANARY)
-    assert (plain.exit_code, as_json.exit_code) == (1, 1)
-    assert plain.stderr.count("\n") == 1
-    assert json.loads(as_json.stdout)["code"] == code
-    assert CANARY not in plain.output + as_json.output
 
 
 def test_every_command_and_option_has_help() -> None:
