@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import click
 
+from crow_daemon.ledger.database import note_renumbered
 from crow_daemon.settings import DaemonSettings
 from crow_daemon.spool.check import check as check_spool
 from crow_daemon.spool.repair import UNBOUNDED
@@ -92,9 +93,10 @@ def repair(context: SpoolContext, /, new_epoch: bool) -> None:
     """Sets aside and counts what is damaged. The daemon has to be stopped."""
     with _stopped():
         repaired = repair_spool(context.settings.state_path / "spool", new_epoch=new_epoch)
+    note_renumbered(context.settings.state_path / "ledger.db", repaired.moved_frames)
     click.echo(f"{repaired.given_up_frames} frames given up, {repaired.rewritten_segments} segments written anew")
     if new_epoch:
-        click.echo(f"{repaired.moved_frames} frames moved to a fresh epoch")
+        click.echo(f"{sum(repaired.moved_frames.values())} frames moved to a fresh epoch")
 
 
 @spool.command(epilog=_ERASE_EXAMPLE)

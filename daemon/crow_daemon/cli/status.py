@@ -12,6 +12,7 @@ from crow_daemon.ledger.database import LedgerDatabase
 from crow_daemon.ledger.tally import Tally
 from crow_daemon.settings import DaemonSettings
 from crow_shared.clock import SystemClock
+from crow_shared.samples import seen_percent
 
 _SPANS_US = {"hour": 3_600_000_000, "day": 86_400_000_000}
 
@@ -48,13 +49,12 @@ def _add_ledger(current: dict[str, Any], path: Path, now_us: int) -> None:
 
 
 def _counts(tally: Tally) -> dict[str, Any]:
-    expected = tally.expected
     return {
-        "expected": expected,
+        "expected": tally.expected,
         "sent": tally.sent,
         "gated": dict(tally.gated),
         "dropped": dict(tally.dropped),
-        "seen_percent": round(100 * (tally.sent + tally.gated.total()) / expected, 2) if expected else None,
+        "seen_percent": seen_percent(tally.expected, tally.sent, tally.gated),
         "alerts": sorted(tally.alerts),
     }
 

@@ -74,6 +74,14 @@ class LedgerDatabase:
                 ],
             )
 
+    def renumbered(self, frames: Mapping[str, int]) -> None:
+        """So many frames of each camera, which are booked as sent, have got another number."""
+        with self._lock, translated_errors(str(self._path)), transaction(self._db) as db:
+            db.executemany(
+                "update camera set spooled = spooled + ? where camera_id = ?",
+                [(moved, camera_id) for camera_id, moved in frames.items()],
+            )
+
     def untold(self, limit: int) -> list[WrittenMinute]:
         """Minutes that the receiver does not have as they are now, those that changed first."""
         with self._lock, translated_errors(str(self._path)):
@@ -124,6 +132,14 @@ class LedgerDatabase:
         """Gives the file back."""
         with self._lock:
             self._db.close()
+
+
+def note_renumbered(path: Path, frames: Mapping[str, int]) -> None:
+    """Lets the ledger of a stopped daemon know that the spool gave these frames, by camera, other numbers."""
+    if frames and path.exists():
+        database = LedgerDatabase(path)
+        database.renumbered(frames)
+        database.close()
 
 
 def _add(db: sqlite3.Connection, camera_id: str, minute_us: int, tally: Tally, revision: int) -> None:

@@ -9,6 +9,8 @@
 A crash between the steps leaves the damage in sight; repairing again ends it. Nothing that is intact is ever left out.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +26,11 @@ UNBOUNDED = SpoolLimits(1 << 62)  # a repair lets go of nothing
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done. `given_up_frames` are beyond use; `moved_frames` wait under a fresh epoch now."""
+    """What was done. `given_up_frames` are beyond use; `moved_frames` of each camera wait under a fresh epoch now."""
 
     given_up_frames: int
     rewritten_segments: int
-    moved_frames: int
+    moved_frames: Mapping[str, int]
 
 
 def repair(directory: Path, *, new_epoch: bool = False) -> Repaired:
@@ -47,7 +49,7 @@ def repair(directory: Path, *, new_epoch: bool = False) -> Repaired:
             _read_all(spool, epoch)
         damaged = sum(lost.frames for lost in spool.lost()) - lost_before
         rewritten = spool.mend()
-        moved = _renumber(spool) if new_epoch else 0
+        moved = _renumber(spool) if new_epoch else {}
     finally:
         spool.close()
     return Repaired(nowhere + damaged, rewritten, moved)
@@ -69,15 +71,15 @@ def _read_all(spool: Spool, epoch: str) -> None:
         after = frames[-1].position
 
 
-def _renumber(spool: Spool) -> int:
+def _renumber(spool: Spool) -> Mapping[str, int]:
     """A crash in between leaves some frames under both epochs: they may come twice, none is lost."""
     old, fresh = spool.epochs(), spool.start_epoch()
-    moved = 0
+    moved = Counter[str]()
     for epoch in old:
         while epoch != fresh and (frames := spool.read(epoch, START, _GROUP_FRAMES)):
             spool.append([spooled.frame for spooled in frames])
             spool.release(epoch, {spooled.frame.camera_id: spooled.frame.seq for spooled in frames})
-            moved += len(frames)
+            moved.update(spooled.frame.camera_id for spooled in frames)
         if epoch != fresh:
             spool.release(epoch, {mark.camera_id: mark.last_seq for mark in spool.marks(epoch)})
     return moved

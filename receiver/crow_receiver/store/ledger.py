@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from crow_receiver.store.cameras import CameraRow, every
 from crow_receiver.store.sessions import HOUR_US
+from crow_shared.samples import DEGRADED, seen_percent
 
 MINUTE_US = 60_000_000
 LAST_HOUR_US = 60 * MINUTE_US
-DEGRADED = "degraded"  # dropped since this receiver asked for a longer interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LedgerSums:
     @property
     def seen_percent(self) -> float | None:
         """How many in a hundred were sent, or seen and not worth sending; None when none was expected."""
-        return round(100 * (self.sent + self.gated.total()) / self.expected, 2) if self.expected else None
+        return seen_percent(self.expected, self.sent, self.gated)
 
 
 def touched(first_us: int, last_us: int) -> Sequence[int]:

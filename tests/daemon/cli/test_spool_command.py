@@ -10,8 +10,11 @@ from click.testing import CliRunner, Result
 from spool_parts import ROOM, frame, segments
 
 from crow_daemon.cli.main import main
+from crow_daemon.ledger.database import LedgerDatabase
+from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.spool.spool import Spool
+from crow_shared.clock import SystemClock
 
 HOUR_US = 1_763_800_000_000_000
 
@@ -103,6 +106,22 @@ def test_a_new_epoch_takes_all_that_waits(spool: Spool, directory: Path) -> None
     again = Spool(directory, ROOM)
     assert not set(again.epochs()) & set(before)
     again.close()
+
+
+def test_frames_that_got_other_numbers_were_sent_once(spool: Spool, directory: Path) -> None:
+    for moved in (False, True):
+        ledger = SampleLedger(directory.with_name("ledger.db"), SystemClock())
+        ledger.begin(spool, [])
+        ledger.book.spooled(spool.append([frame(capture_us=HOUR_US + moved)]))
+        ledger.finish()
+        ledger.close()
+        spool.close()
+        if not moved:
+            assert run("repair", "--new-epoch").exit_code == 0
+            spool = Spool(directory, ROOM)
+    database = LedgerDatabase(directory.with_name("ledger.db"))
+    assert database.sums(0)["till"].sent == 2
+    database.close()
 
 
 def test_erase_makes_pictures_unreadable_and_their_numbers_holes(spool: Spool, directory: Path) -> None:
