@@ -54,7 +54,7 @@ powercut: setup ## cuts the power of a disk that forgets what was not synced; PO
 > POWERCUT_CUTS=$${POWERCUT_CUTS:-200} $(RUN) pytest tests/powercut -s
 
 proto: ## regenerates the committed stubs in shared/crow from proto/
-> $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --mypy_out=shared proto/crow/spool/v1/*.proto
+> $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --mypy_out=shared proto/crow/spool/v1/*.proto proto/crow/capture/v1/*.proto
 > $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --grpc_python_out=shared --mypy_out=shared --mypy_grpc_out=shared proto/crow/cctv/v1/*.proto
 
 samples: ## regenerates the sample settings in config/ from the code's defaults

@@ -1,15 +1,12 @@
 """From a decoded picture to the JPEG that is sent."""
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
+from crow_daemon.capture.source import Bgr
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES
 
 cv2.setNumThreads(1)  # many cameras share few cores; a thread pool per call costs more than it saves
-
-Bgr = NDArray[np.uint8]  # rows x columns x 3
 
 
 def fitted(width: int, height: int, long_side: int) -> tuple[int, int]:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 import structlog
 
 from crow_daemon.capture.backoff import Backoff
+from crow_daemon.capture.checkpoint import Checkpoint, Phase
 from crow_daemon.capture.choice import MODE_CHANGED
+from crow_daemon.capture.monitor import Monitor
 from crow_daemon.capture.pipeline import SamplePipeline
 from crow_daemon.capture.source import FrameSink, Source, StreamInfo
-from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState, state_of
-from crow_daemon.registry.camera import Camera, Recording
+from crow_daemon.capture.state import CameraState, state_of
+from crow_daemon.registry.camera import Camera
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
@@ -35,14 +37,16 @@ class CameraRunner:
         camera: Camera,
         open_source: Callable[[], Source],
         sink: FrameSink,
-        monitor: CameraMonitor,
+        monitor: Monitor,
         clock: Clock,
+        checkpoint: Checkpoint | None = None,
         *,
         reconnect_s: tuple[float, float] = RECONNECT_S,
         auth_retry_s: tuple[float, float] = AUTH_RETRY_S,
     ) -> None:
         """`open_source` makes a fresh source for each attempt; the waits are first and longest, in seconds."""
         self.camera = camera
+        self.checkpoint = checkpoint or Checkpoint(camera, clock)
         self._open_source = open_source
         self._clock = clock
         self._reconnect = Backoff(*reconnect_s)
@@ -69,19 +73,17 @@ class CameraRunner:
 
         A recording takes no notice: it is read no faster than its frames are taken over.
         """
-        if isinstance(self.camera.source, Recording) or asked_interval_ms == self._monitor.asked_interval_ms:
-            return
         self._pipeline.follow_pace(asked_interval_ms)
-        self._monitor.asked_interval_ms = asked_interval_ms
 
     def join(self, timeout_s: float) -> bool:
         """Waits for the thread; whether it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def snapshot(self) -> CameraSnapshot:
-        """What the camera is doing now."""
-        return self._monitor.snapshot()
+    @property
+    def has_picture_in_hand(self) -> bool:
+        """Whether the thread is at work for a picture, rather than waiting for one."""
+        return self.checkpoint.phase is Phase.PROCESSING
 
     def run(self) -> None:
         """Runs until `stop`, or until a recording is read to its end."""
@@ -96,7 +98,9 @@ class CameraRunner:
                 wait_s = self._failed(CrowError(Kind.INTERNAL, "defect", f"a defect: {type(error).__name__}"), 0.0)
             else:
                 break
+            self.checkpoint.passed(Phase.WAITING)
             self._stop.wait(wait_s)
+        self.checkpoint.passed(Phase.WAITING)
         self._monitor.stopped()
 
     def run_once(self) -> None:
@@ -106,6 +110,7 @@ class CameraRunner:
         try:
             if self._stop.is_set():  # set before `stop` could know this source
                 return
+            self.checkpoint.passed(Phase.OPENING)
             stream = source.open()
             self._read(source, stream)
             if not self._stop.is_set():
@@ -113,6 +118,7 @@ class CameraRunner:
                 log.info("recording read to its end", camera=self.camera.id)
         finally:
             self._source = None
+            self.checkpoint.passed(Phase.CLOSING)
             source.close()
 
     def _read(self, source: Source, stream: StreamInfo) -> None:
@@ -123,19 +129,22 @@ class CameraRunner:
 
     def _take_pictures(self, source: Source, stream: StreamInfo) -> None:
         live, jumps = False, 0
+        self.checkpoint.passed(Phase.READING)
         for picture in source.pictures():
+            self.checkpoint.passed(Phase.PROCESSING)
             if picture is None:
                 self._monitor.damaged()
-                continue
-            if not live:
-                live = True
-                self._monitor.live(stream)
-                log.info("camera is live", camera=self.camera.id, codec=stream.codec, size=_size(stream))
-            if source.clock_jumps > jumps:
-                log.warning("camera's time parted from ours; set anew", camera=self.camera.id)
-                self._monitor.clock_jumped(source.clock_jumps - jumps)
-                jumps = source.clock_jumps
-            self._pipeline.take(picture)
+            else:
+                if not live:
+                    live = True
+                    self._monitor.live(stream)
+                    log.info("camera is live", camera=self.camera.id, codec=stream.codec, size=_size(stream))
+                if source.clock_jumps > jumps:
+                    log.warning("camera's time parted from ours; set anew", camera=self.camera.id)
+                    self._monitor.clock_jumped(source.clock_jumps - jumps)
+                    jumps = source.clock_jumps
+                self._pipeline.take(picture)
+            self.checkpoint.passed(Phase.READING)
 
     def _failed(self, error: CrowError, lasted_s: float) -> float:
         """Notes a failure and returns the seconds to wait before the next attempt."""

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from crow_daemon.capture.encoder import Bgr
+import numpy as np
+from numpy.typing import NDArray
+
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.gate.gate import Luma
 from crow_shared.frame import Encoding, Frame, TimeSource
+
+Bgr = NDArray[np.uint8]  # rows x columns x 3
 
 
 @dataclass(frozen=True, slots=True)
