@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -14,7 +14,7 @@ from crow_daemon.capture.chosen_source import source_of
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import Source
-from crow_daemon.capture.state import CameraMonitor
+from crow_daemon.capture.state import CameraMonitor, CameraSnapshot
 from crow_daemon.ledger.book import Book
 from crow_daemon.registry.camera import Camera, CaptureMode, ReaderChoice, RtspAddress, Transport
 from crow_daemon.registry.secret import Credentials, Secret
@@ -110,25 +110,29 @@ class RunningCamera:
 
     def __init__(self, camera: Camera, sink: CollectingSink, login: Credentials | None = LOGIN) -> None:
         clock = SystemClock()
-        monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
+        self._monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
         memory = StreamMemory(camera)
 
         def open_source() -> Source:
             return source_of(camera, login, clock, memory, sink.last_capture_us(camera.id))
 
-        self.runner = CameraRunner(camera, open_source, sink, monitor, clock, reconnect_s=(0.05, 0.2))
+        self.runner = CameraRunner(camera, open_source, sink, self._monitor, clock, reconnect_s=(0.05, 0.2))
 
-    def __enter__(self) -> CameraRunner:
+    def snapshot(self) -> CameraSnapshot:
+        """What the camera is doing now."""
+        return self._monitor.snapshot()
+
+    def __enter__(self) -> Self:
         self.runner.start()
-        return self.runner
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.runner.stop()
         assert self.runner.join(WAIT_S), "the capture thread did not end"
 
 
-def assert_balanced(runner: CameraRunner, sink: CollectingSink) -> None:
-    """The ledger's invariants, checked against what really arrived; the runner is stopped."""
-    counters = runner.snapshot().counters
+def assert_balanced(camera: RunningCamera, sink: CollectingSink) -> None:
+    """The ledger's invariants, checked against what really arrived; the camera is stopped."""
+    counters = camera.snapshot().counters
     assert counters.expected == counters.sent + sum(counters.gated.values()) + sum(counters.dropped.values())
     assert counters.sent == len(sink.frames)

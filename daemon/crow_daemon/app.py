@@ -1,6 +1,6 @@
 """The composition root: builds the daemon, runs it, stops it in order.
 
-Cameras → (capture threads) → SpoolThread → Uplink → receiver; the SampleLedger hears of every sample on its way. On a
+Cameras → (capture workers) → SpoolThread → Uplink → receiver; the SampleLedger hears of every sample on its way. On a
 stop the cameras end first, then what they brought is spooled, then the uplink gets a moment to send it on; what it
 cannot send waits in the spool.
 """
@@ -14,8 +14,9 @@ from typing import Any
 import structlog
 
 from crow_daemon import status
-from crow_daemon.capture.supervisor import CaptureSupervisor
 from crow_daemon.ledger.ledger import SampleLedger
+from crow_daemon.pool.pool import CapturePool
+from crow_daemon.pool.worker import Terms
 from crow_daemon.registry.registry import Registry
 from crow_daemon.settings import DaemonSettings
 from crow_daemon.spool.spool import Spool
@@ -47,13 +48,14 @@ class Daemon:
         self._spool = SpoolThread(
             lambda: Spool(settings.state_path / "spool", settings.spool.limits, self._clock), self._ledger.book.spooled
         )
-        # Its registry connection is its own, since it works in another thread.
-        self._capture = CaptureSupervisor(
-            Registry(registry_path),
+        capture = settings.capture
+        self._capture = CapturePool(
+            Registry(registry_path),  # a connection of its own, since it works in another thread
             self._spool,
             self._ledger.book,
             self._clock,
-            last_capture_us=self._spool.last_capture_us,
+            Terms(settings.log_level, capture.worker_memory_mb << 20, settings.detector.config),
+            capture.cameras_per_worker,
         )
         self._uplink = Uplink(
             settings.uplink,
@@ -81,7 +83,8 @@ class Daemon:
         uplink = self._tasks.start("uplink", self._uplink.run())
         reporter = self._tasks.start("status", self._report())
         self._tasks.start("watchdog", self._notifier.feed_watchdog())
-        self._capture.start()
+        await self._capture.start()
+        self._tasks.start("capture watch", self._capture.watch())
         log.info("daemon ready", site=self._settings.site_id, daemon=self._settings.daemon_id)
         self._notifier.send("READY=1")
         await self._stop.wait()
@@ -94,7 +97,7 @@ class Daemon:
         self._notifier.send("STOPPING=1")
         step_s = self._settings.stop_deadline_s / 4  # all steps together stay within the deadline
         await within(step_s, "status", lambda: finished(reporter))  # it starts cameras: none after this
-        await within(step_s, "capture", lambda: asyncio.to_thread(self._capture.stop, step_s))
+        await within(step_s, "capture", lambda: self._capture.stop(0.8 * step_s))
         self._spool.finish()
         await within(step_s, "spool", lambda: finished(writer))
         if self._spool.waiting:
@@ -126,7 +129,7 @@ class Daemon:
         announced = self._registry.version()
         while not self._stop.is_set():
             try:
-                await asyncio.to_thread(self._capture.reconcile)
+                await self._capture.reconcile()
                 version_now = self._registry.version()
             except CrowError as error:
                 log.warning("the camera registry cannot be read; cameras go on as they are", error=error.message)
@@ -195,6 +198,7 @@ class Daemon:
                 "trouble": self._spool.trouble,
             },
             "ledger": await asyncio.to_thread(self._ledger.status),
+            "workers": self._capture.workers(),
             "cameras": cameras,
         }
 

@@ -36,6 +36,18 @@ class SpoolSettings(Section):
         return SpoolLimits(self.max_bytes, self.max_age_h * 3600, self.min_free_bytes, self.drop)
 
 
+class CaptureSettings(Section):
+    """The processes in which cameras are read."""
+
+    cameras_per_worker: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="share one process; four times as many of those whose keyframes are passed on without libav",
+    )
+    worker_memory_mb: int = Field(default=1024, ge=256, le=65536, description="a process that takes more is replaced")
+
+
 class UplinkOrder(StrEnum):
     """What is sent first after the link was away."""
 
@@ -86,6 +98,7 @@ class DaemonSettings(Section):
     state_dir: str = Field(default="/var/lib/crow-daemon", description="registry, spool and status")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
     stop_deadline_s: float = Field(default=20, gt=0, le=300, description="an orderly stop takes at most so long")
+    capture: CaptureSettings = CaptureSettings()
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()
     detector: DetectorSettings = DetectorSettings()

@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-from crow_daemon.capture.encoder import Bgr
-from crow_daemon.capture.source import Coded
+from crow_daemon.capture.source import Bgr, Coded
 from crow_daemon.gate.gate import Luma
 from crow_shared.errors import CrowError
 from crow_shared.frame import TimeSource

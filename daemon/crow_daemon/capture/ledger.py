@@ -17,7 +17,9 @@ class Missed(StrEnum):
     STALLED = "stalled"
     DECODE_ERROR = "decode_error"
     NO_PICTURE = "no_picture"  # the stream runs, but has fewer pictures than samples are due
-    WORKER_CRASHED = "worker_crashed"  # the process that read the camera died, or was killed since it hung
+    WORKER_CRASHED = "worker_crashed"  # the process that read the camera died …
+    WORKER_HUNG = "worker_hung"  # … or was killed since it hung …
+    WORKER_MEMORY = "worker_memory"  # … or since it took too much memory
     DAEMON_DOWN = "daemon_down"  # it did not run, or the machine slept
 
 
@@ -31,7 +33,9 @@ class Dropped(StrEnum):
     DETECT_ERROR = "detect_error"  # the person detector failed, and gate or blur depend on it
     DEGRADED = "degraded"  # the receiver asked for a longer interval
     STOPPED = "stopped"  # it was in hand when its capture was stopped
-    WORKER_CRASHED = "worker_crashed"  # it was in hand when its worker died
+    WORKER_CRASHED = "worker_crashed"  # it was in hand when its worker died …
+    WORKER_HUNG = "worker_hung"  # … or was killed since it hung …
+    WORKER_MEMORY = "worker_memory"  # … or since it took too much memory
 
 
 SENT: Final = "sent"  # taken over for delivery

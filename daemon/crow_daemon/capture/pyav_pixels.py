@@ -4,8 +4,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from crow_daemon.capture.encoder import Bgr
-from crow_daemon.capture.source import Coded
+from crow_daemon.capture.source import Bgr, Coded
 from crow_daemon.gate.gate import Luma
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import TimeSource

@@ -17,6 +17,7 @@ from crow_daemon.capture.monitor import Monitor
 from crow_daemon.capture.pipeline import SamplePipeline
 from crow_daemon.capture.source import FrameSink, Source, StreamInfo
 from crow_daemon.capture.state import CameraState, state_of
+from crow_daemon.detect.port import PersonDetector
 from crow_daemon.registry.camera import Camera
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
@@ -40,6 +41,7 @@ class CameraRunner:
         monitor: Monitor,
         clock: Clock,
         checkpoint: Checkpoint | None = None,
+        detector: PersonDetector | None = None,
         *,
         reconnect_s: tuple[float, float] = RECONNECT_S,
         auth_retry_s: tuple[float, float] = AUTH_RETRY_S,
@@ -54,7 +56,7 @@ class CameraRunner:
         self._monitor = monitor
         self._failures = _FailureLog(clock, log.bind(camera=camera.id))
         self._stop = threading.Event()
-        self._pipeline = SamplePipeline(camera, sink, self._monitor, self._failures.note, self._stop)
+        self._pipeline = SamplePipeline(camera, sink, self._monitor, self._failures.note, self._stop, detector)
         self._source: Source | None = None
         self._thread = threading.Thread(target=self.run, name=f"camera {camera.id}", daemon=True)
 

@@ -1,7 +1,7 @@
 """One sample on its way through gate and privacy: decoded, masked and searched for people once, and only when asked."""
 
-from crow_daemon.capture.encoder import Bgr, fitted
-from crow_daemon.capture.source import Picture
+from crow_daemon.capture.encoder import fitted
+from crow_daemon.capture.source import Bgr, Picture
 from crow_daemon.detect.port import Person, PersonDetector
 from crow_daemon.gate.gate import LUMA_WIDTH, Luma
 from crow_daemon.privacy.masks import Masks

@@ -1,6 +1,7 @@
 """What a camera is doing right now, for those who look from other threads."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -46,14 +47,14 @@ _MISSED_IN_STATE = {
 
 # CrowError codes that mean a state of their own.
 STREAM_STALLED = "stream_stalled"  # the stream went silent
-WORKER_CRASHED = "worker_crashed"  # the capture worker died, or was killed since it hung
+_WORKER_LOST = frozenset({Missed.WORKER_CRASHED, Missed.WORKER_HUNG, Missed.WORKER_MEMORY})
 
 
 def state_of(error: CrowError) -> CameraState:
     """The state that a failure puts a camera into."""
     if error.code == STREAM_STALLED:
         return CameraState.STALLED
-    if error.code == WORKER_CRASHED:
+    if error.code in _WORKER_LOST:
         return CameraState.CRASHED
     return _STATE_OF_KIND.get(error.kind, CameraState.REFUSED)
 
@@ -65,6 +66,8 @@ class CameraSnapshot:
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
     `clock_jumps` how often the stream's time parted from ours. `asked_interval_ms` is the sample interval that the
     receiver asks for, 0 while the camera's own will do. `alert` is what is wrong with what the camera shows, in a word.
+    `worker_pid` is the process that reads it, `worker_losses` how often that had to be replaced, by reason, since the
+    daemon began.
     """
 
     camera_id: str
@@ -79,6 +82,8 @@ class CameraSnapshot:
     asked_interval_ms: int = 0
     alert: str | None = None
     stream: StreamInfo | None = None
+    worker_pid: int | None = None
+    worker_losses: Mapping[str, int] = field(default_factory=dict)
     counters: Counts = field(default_factory=Counts)
 
     def as_json(self) -> dict[str, Any]:
@@ -129,7 +134,9 @@ class CameraMonitor:
         with self._lock:
             state, now = state_of(error), self._now(at)
             if state is CameraState.CRASHED:
-                self._account.worker_crashed(now)
+                self._account.worker_lost(Missed(error.code), now)
+                self._alert = None
+                self._account.alert(None, now)
             else:
                 self._account.no_stream(_MISSED_IN_STATE[state], now)
             self._error = error
@@ -173,6 +180,7 @@ class CameraMonitor:
         with self._lock:
             if self._state not in (CameraState.FINISHED, CameraState.STOPPED):
                 self._account.stopped(self._now(at))
+                self._account.alert(None, self._now(at))
                 self._enter(CameraState.STOPPED, self._now(at))
 
     def snapshot(self) -> CameraSnapshot:

@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from crow_daemon.capture.choice import MODE_CHANGED
-from crow_daemon.capture.encoder import Bgr
-from crow_daemon.capture.source import Picture, Source
+from crow_daemon.capture.source import Bgr, Picture, Source
 from crow_daemon.gate.gate import Luma
 from crow_shared.errors import CrowError
 

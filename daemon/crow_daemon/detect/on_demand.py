@@ -6,7 +6,7 @@ again: a model is repaired by an operator, who then restarts the daemon.
 
 import threading
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.detect.config import DetectorConfig
 from crow_daemon.detect.port import DETECTOR_FAILED, Person, PersonDetector
 from crow_shared.errors import CrowError

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import structlog
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.detect import outputs
 from crow_daemon.detect.config import DetectorConfig, Provider
 from crow_daemon.detect.outputs import Found, Style, Values

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.privacy.region import Region
 
 DETECTOR_FAILED = "detector_failed"  # the CrowError code of a detector that did not answer

@@ -112,11 +112,11 @@ class CameraAccount:
             if not _take_one(self._taken, capture_us) and _take_one(self._open, capture_us):
                 self._total.sent += 1  # the word of its outcome is late, or was lost with a worker
 
-    def worker_crashed(self, at: Moment) -> None:
+    def worker_lost(self, because: Missed, at: Moment) -> None:
         """Who was to say what became of the samples in hand is dead."""
         with self._lock:
-            self._end_open(Dropped.WORKER_CRASHED)
-            self.no_stream(Missed.WORKER_CRASHED, at)
+            self._end_open(Dropped(because.value))
+            self.no_stream(because, at)
 
     def finished(self, remaining_ticks: int) -> None:
         """A recording ended, so many ticks before it should have."""

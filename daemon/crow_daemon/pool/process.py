@@ -13,7 +13,14 @@ from google.protobuf.message import Message
 
 from crow.capture.v1 import worker_pb2 as pb
 from crow_daemon.pool.log_relay import LogRelay
-from crow_daemon.worker.wire.framing import LENGTHS, MAX_MESSAGE_BYTES, checked_lengths, packed, parsed_report
+from crow_daemon.worker.wire.framing import (
+    LENGTHS,
+    MAX_MESSAGE_BYTES,
+    checked_lengths,
+    packed,
+    parsed_report,
+    violation,
+)
 from crow_shared.errors import CrowError, Kind
 
 PROGRAM = (sys.executable, "-P", "-m", "crow_daemon.worker")
@@ -54,7 +61,7 @@ class WorkerProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 *program,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env=environ | {"PYTHONUNBUFFERED": "1"},
@@ -86,7 +93,8 @@ class WorkerProcess:
         try:
             message_bytes, pictures_bytes = checked_lengths(await self._reader.readexactly(LENGTHS.size))
             report = parsed_report(await self._reader.readexactly(message_bytes))
-            check_picture_lengths(report, pictures_bytes)
+            if sum(report.picture_bytes) != pictures_bytes:
+                raise violation("pictures of other lengths than it told")
             pictures = [await self._reader.readexactly(length) for length in report.picture_bytes]
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
@@ -98,10 +106,12 @@ class WorkerProcess:
             return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
         return 0
 
-    def wants_to_run(self) -> bool:
-        """Whether it is at work or waits for a processor, rather than for something else, or stopped."""
+    def is_busy(self) -> bool:
+        """Whether one of its threads is at work, waits for a processor, or for the kernel (as for its memory)."""
         with suppress(OSError, IndexError):
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+            for thread in Path(f"/proc/{self.pid}/task").iterdir():
+                if (thread / "stat").read_text().rpartition(")")[2].split()[0] in "RD":
+                    return True
         return False
 
     def kill(self) -> None:

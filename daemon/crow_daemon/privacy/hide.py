@@ -9,7 +9,7 @@ draw the eye.
 import cv2
 import numpy as np
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.privacy.region import Region
 
 _CELLS = 4  # across the shorter side: a face is a quarter of a standing person's width or more

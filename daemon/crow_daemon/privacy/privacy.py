@@ -6,8 +6,8 @@ Invariants
 3. Where anything is to be hidden, a keyframe is never sent as the camera coded it.
 """
 
-from crow_daemon.capture.encoder import Bgr
 from crow_daemon.capture.sight import SampleSight
+from crow_daemon.capture.source import Bgr
 from crow_daemon.privacy.hide import hide
 from crow_daemon.privacy.masks import Masks
 from crow_daemon.privacy.moving import MovingRegions

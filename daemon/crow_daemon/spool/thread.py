@@ -2,8 +2,9 @@
 
 Invariants
 1. Every use of the Spool happens on this thread, but for two questions that it answers to any.
-2. At most `MAX_WAITING_FRAMES` fresh frames wait in memory, and `MAX_WAITING_BYTES` give or take one. Then `offer` says
-   no, `refusal` says why, and the camera counts the sample as dropped: memory stays bounded however slow the disk is.
+2. There is room for more until `MAX_WAITING_FRAMES` fresh frames or `MAX_WAITING_BYTES` wait in memory; after that,
+   `refusal` says why there is none. What is offered nevertheless is taken, since it was asked for while there was
+   room: so nothing that was promised is refused, and memory stays bounded however slow the disk is.
 3. A frame leaves the waiting line only after `Spool.append` has returned. When the disk refuses, the same frames are
    tried again, and the trouble is visible until it ends.
 """
@@ -13,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from threading import Lock
 from typing import TypeVar
 
 import structlog
@@ -21,7 +21,7 @@ import structlog
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.spool.spool import Spool
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame, TimeSource
+from crow_shared.frame import Frame
 
 log = structlog.get_logger()
 
@@ -45,8 +45,6 @@ class SpoolThread:
         self._spooled = spooled
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._spool: Spool | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = Lock()  # guards _waiting and its bytes, which capture threads fill, and _finishing
         self._waiting: deque[Frame] = deque()
         self._waiting_bytes = 0
         self._fresh = asyncio.Event()
@@ -71,8 +69,7 @@ class SpoolThread:
 
     async def start(self) -> None:
         """Opens the spool. Raises CrowError(UNAVAILABLE) when it cannot be used."""
-        self._loop = asyncio.get_running_loop()
-        self._spool = await self._loop.run_in_executor(self._pool, self._open)
+        self._spool = await asyncio.get_running_loop().run_in_executor(self._pool, self._open)
 
     async def call(self, work: Callable[[Spool], Result]) -> Result:
         """Runs `work` on the spool's thread. Raises CrowError when the disk refuses."""
@@ -80,35 +77,38 @@ class SpoolThread:
         assert spool is not None, "started"
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, spool)
 
-    def offer(self, frame: Frame) -> bool:
-        """Takes a fresh frame from any thread; False when too many wait already, and after `finish`.
+    @property
+    def has_room(self) -> bool:
+        """Whether more frames may be asked for."""
+        return len(self._waiting) < MAX_WAITING_FRAMES and self._waiting_bytes < MAX_WAITING_BYTES
 
-        A recording's frame is not taken while the spool is half full, either: a recording can be read later, and must
-        not push out what live cameras saw.
+    @property
+    def takes_recordings(self) -> bool:
+        """Whether frames of recordings may be asked for, too: until the spool is half full.
+
+        A recording can be read later, and must not push out what live cameras saw.
         """
         assert self._spool is not None, "started"
-        if frame.time_source is TimeSource.RECORDING and self._spool.half_full:
+        return not self._spool.half_full
+
+    def offer(self, frame: Frame) -> bool:
+        """Takes a fresh frame, on the event loop; False after `finish`."""
+        if self._finishing:
             return False
-        with self._lock:
-            full = len(self._waiting) >= MAX_WAITING_FRAMES or self._waiting_bytes >= MAX_WAITING_BYTES
-            if self._finishing or full:
-                return False
-            self._waiting.append(frame)
-            self._waiting_bytes += len(frame.payload)
-        assert self._loop is not None, "started"
-        self._loop.call_soon_threadsafe(self._fresh.set)
+        self._waiting.append(frame)
+        self._waiting_bytes += len(frame.payload)
+        self._fresh.set()
         return True
 
     def last_capture_us(self, camera_id: str) -> int | None:
-        """The capture time of the camera's last frame that was taken over, from any thread; None while there was none.
+        """The capture time of the camera's last frame that was taken over; None while there was none.
 
         It is durable as soon as the frame is: a recording that was interrupted goes on behind it.
         """
         assert self._spool is not None, "started"
-        with self._lock:  # a frame leaves the line after the spool has it, so it is found in one of the two
-            for frame in reversed(self._waiting):
-                if frame.camera_id == camera_id:
-                    return frame.capture_us
+        for frame in reversed(self._waiting):  # it leaves the line after the spool has it, so it is in one of the two
+            if frame.camera_id == camera_id:
+                return frame.capture_us
         return self._spool.last_capture_us(camera_id)
 
     @property
@@ -133,8 +133,7 @@ class SpoolThread:
 
     def finish(self) -> None:
         """No more frames are taken: `write_offered` may end."""
-        with self._lock:
-            self._finishing = True
+        self._finishing = True
         self._fresh.set()
 
     async def _store(self, group: list[Frame]) -> None:
@@ -149,9 +148,8 @@ class SpoolThread:
         if self._refused is not None:
             log.info("spool takes frames again")
         self._refused = None
-        with self._lock:
-            for _ in group:
-                self._waiting_bytes -= len(self._waiting.popleft().payload)
+        for _ in group:
+            self._waiting_bytes -= len(self._waiting.popleft().payload)
         self.wake_uplink.set()
 
     def _append(self, spool: Spool, group: Sequence[Frame]) -> None:
@@ -162,12 +160,11 @@ class SpoolThread:
     def _group(self) -> list[Frame]:
         group: list[Frame] = []
         group_bytes = 0
-        with self._lock:
-            for frame in islice(self._waiting, GROUP_FRAMES):
-                group.append(frame)
-                group_bytes += len(frame.payload)
-                if group_bytes >= GROUP_BYTES:
-                    break
+        for frame in islice(self._waiting, GROUP_FRAMES):
+            group.append(frame)
+            group_bytes += len(frame.payload)
+            if group_bytes >= GROUP_BYTES:
+                break
         return group
 
     async def close(self) -> None:

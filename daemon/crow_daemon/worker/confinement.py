@@ -1,4 +1,4 @@
-"""What a capture worker gives up before it meets the bytes of a camera. (Linux; elsewhere only what exists there.)
+"""What a capture worker gives up before it meets the bytes of a camera; the first two on Linux alone.
 
 1. It dies with the daemon, even by `kill -9`.
 2. It gains no rights by starting a program (no_new_privs).

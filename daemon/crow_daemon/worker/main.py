@@ -11,8 +11,10 @@ import sys
 
 import structlog
 
+from crow_daemon.detect.on_demand import OnDemandDetector
 from crow_daemon.worker.confinement import confine, limit_memory
 from crow_daemon.worker.session import Session, SourceOf, orders, source_of
+from crow_daemon.worker.wire.configuration import detector_from_wire
 from crow_shared import log as logging
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError
@@ -33,7 +35,9 @@ def main(source_of: SourceOf = source_of) -> None:
     limit_memory(first.configure.memory_bytes)
     code = 0
     try:
-        Session(sock, incoming, source_of, SystemClock()).run()
+        config = detector_from_wire(first.configure)
+        detector = None if config is None else OnDemandDetector(config)
+        Session(sock, incoming, detector, source_of, SystemClock()).run()
     except CrowError as error:
         log.error("capture worker ends", reason=error.message)
         code = 1

@@ -2,7 +2,7 @@
 
 Invariants
 1. A frame is taken against a credit or not at all, and what was taken reaches the daemon unless one of both dies.
-2. Events leave in the order in which they were told, and a frame not before the events that were told before it.
+2. Events leave in the order in which they were told, and in one report with the frames that were offered meanwhile.
 3. Memory is bounded: frames by the credits, events by `MAX_EVENTS`; beyond that a camera's thread waits.
 4. A report leaves at least every `BEAT_S`, however quiet the cameras are: it shows that this process can run Python.
 """
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from crow.capture.v1 import worker_pb2 as pb
 from crow_daemon.capture.ledger import Dropped
-from crow_daemon.worker.wire.framing import FULL_REPORT_BYTES, MAX_EVENTS, packed
+from crow_daemon.worker.wire.framing import MAX_EVENTS, MAX_PICTURES_BYTES, packed
 from crow_shared.clock import Clock
 from crow_shared.frame import Frame, TimeSource, to_wire
 
@@ -107,21 +107,16 @@ class Outbox:
         return bool(self._events or self._frames) or self._closed
 
     def _is_urgent(self) -> bool:
-        return self._closed or len(self._events) >= MAX_EVENTS // 2 or self._frames_bytes >= FULL_REPORT_BYTES
+        return self._closed or len(self._events) >= MAX_EVENTS // 2 or self._frames_bytes >= MAX_PICTURES_BYTES // 4
 
     def _send(self, events: Sequence[pb.Event], frames: Sequence[Frame], overdue: Sequence[pb.Overdue]) -> None:
-        report, pictures, size_bytes = pb.Report(events=events, overdue=overdue), [], 0
-        for frame in frames:
-            if size_bytes >= FULL_REPORT_BYTES:
-                self._send_report(report, pictures, size_bytes)
-                report, pictures, size_bytes = pb.Report(), [], 0
-            report.frames.append(to_wire(replace(frame, payload=b"")))
-            report.picture_bytes.append(len(frame.payload))
-            pictures.append(frame.payload)
-            size_bytes += len(frame.payload)
-        self._send_report(report, pictures, size_bytes)
-
-    def _send_report(self, report: pb.Report, pictures: Sequence[bytes], size_bytes: int) -> None:
-        self._sock.sendall(packed(report, size_bytes))
+        pictures = [frame.payload for frame in frames]
+        report = pb.Report(
+            events=events,
+            frames=[to_wire(replace(frame, payload=b"")) for frame in frames],
+            picture_bytes=[len(picture) for picture in pictures],
+            overdue=overdue,
+        )
+        self._sock.sendall(packed(report, sum(report.picture_bytes)))
         for picture in pictures:
             self._sock.sendall(picture)

@@ -22,6 +22,7 @@ from crow_daemon.capture.choice import StreamMemory
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import Source
+from crow_daemon.detect.port import PersonDetector
 from crow_daemon.registry.camera import Camera
 from crow_daemon.registry.secret import Credentials
 from crow_daemon.worker.outbox import Outbox
@@ -36,15 +37,24 @@ log = structlog.get_logger()
 LEAVING_S = 0.5  # for threads to hang up in order, once they are told to stop
 
 OpenSource = Callable[[], Source]
-SourceOf = Callable[[Camera, Credentials | None, Clock], OpenSource]
+LastCapture = Callable[[], int | None]
+SourceOf = Callable[[Camera, Credentials | None, Clock, LastCapture], OpenSource]
 """What makes a fresh source for each attempt at reading a camera."""
 
 
 class Session:
     """The one conversation of a worker with its daemon."""
 
-    def __init__(self, sock: socket.socket, orders: Iterator[pb.Order], source_of: SourceOf, clock: Clock) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        orders: Iterator[pb.Order],
+        detector: PersonDetector | None,
+        source_of: SourceOf,
+        clock: Clock,
+    ) -> None:
         """Reads no camera yet; `sock` is the daemon's, and `orders` what comes from it."""
+        self._detector = detector
         self._orders = orders
         self._source_of = source_of
         self._clock = clock
@@ -74,13 +84,16 @@ class Session:
     def _start_camera(self, order: pb.StartCamera) -> None:
         camera = camera_from_wire(order.camera)
         checkpoint = Checkpoint(camera, self._clock)
+        last_capture_us = order.last_capture_us if order.HasField("last_capture_us") else None
+        sink = _CameraSink(self._outbox, checkpoint, last_capture_us)
         runner = CameraRunner(
             camera,
-            self._source_of(camera, credentials_from_wire(order), self._clock),
-            _CameraSink(self._outbox, checkpoint),
+            self._source_of(camera, credentials_from_wire(order), self._clock, lambda: sink.last_capture_us),
+            sink,
             TellingMonitor(camera.id, self._outbox.tell, self._clock),
             self._clock,
             checkpoint,
+            self._detector,
         )
         self._runners = {key: old for key, old in self._runners.items() if not old.join(0)} | {camera.id: runner}
         runner.start()
@@ -114,23 +127,29 @@ class Session:
 class _CameraSink:
     """A camera's way to the outbox. Waiting for credit, as recordings do, is no hanging."""
 
-    def __init__(self, outbox: Outbox, checkpoint: Checkpoint) -> None:
+    def __init__(self, outbox: Outbox, checkpoint: Checkpoint, last_capture_us: int | None) -> None:
         self._outbox = outbox
         self._checkpoint = checkpoint
+        self.last_capture_us = last_capture_us
 
     def offer(self, frame: Frame) -> bool:
         self._checkpoint.passed(Phase.PROCESSING)
-        return self._outbox.offer(frame)
+        taken = self._outbox.offer(frame)
+        if taken:
+            self.last_capture_us = frame.capture_us
+        return taken
 
     @property
     def refusal(self) -> Dropped:
         return self._outbox.refusal
 
 
-def source_of(camera: Camera, credentials: Credentials | None, clock: Clock) -> OpenSource:
+def source_of(
+    camera: Camera, credentials: Credentials | None, clock: Clock, last_capture_us: LastCapture
+) -> OpenSource:
     """The readers for cameras and recordings."""
     memory = StreamMemory(camera)
-    return lambda: chosen_source.source_of(camera, credentials, clock, memory)
+    return lambda: chosen_source.source_of(camera, credentials, clock, memory, last_capture_us())
 
 
 def orders(sock: socket.socket) -> Iterator[pb.Order]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from crow.capture.v1 import worker_pb2 as pb
-from crow_daemon.capture.ledger import Outcome
+from crow_daemon.capture.ledger import SENT, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.worker.wire.framing import MAX_WORDS_CHARACTERS
 from crow_shared.clock import Clock
@@ -52,7 +52,7 @@ class TellingMonitor:
     def damaged(self) -> None:
         """A picture came that could not be decoded whole."""
         event = self._event()
-        event.damaged = 1
+        event.damaged.SetInParent()
         self._tell(event)
 
     def clock_jumped(self, times: int) -> None:
@@ -68,7 +68,9 @@ class TellingMonitor:
         self._tell(event)
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
-        """What became of the sample of that time."""
+        """What became of the sample of that time. That it was sent, its frame tells."""
+        if outcome == SENT:
+            return
         event = self._event()
         event.outcome.capture_us, event.outcome.word = capture_us, outcome
         self._tell(event)

@@ -98,7 +98,7 @@ def test_a_frame_in_the_spool_is_sent_though_its_worker_died_before_it_could_say
     capture_us = clock.now_us()
     account.sampled(capture_us, 0, Moment.now(clock))
     book.spooled([frame_at(capture_us, 1, "till")])
-    account.worker_crashed(Moment.now(clock))
+    account.worker_lost(Missed.WORKER_CRASHED, Moment.now(clock))
     (tally,) = minutes(book, clock).values()
     assert (tally.expected, tally.sent) == (1, 1)
     assert account.counts() == tally.counts()

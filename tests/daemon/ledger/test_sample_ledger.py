@@ -117,7 +117,7 @@ def test_through_any_history_sent_is_what_the_spool_numbered_and_expected_the_ti
                 case "down":
                     life.account.no_stream(Missed.CAMERA_DOWN, Moment.now(clock))
                 case "crash":
-                    life.account.worker_crashed(Moment.now(clock))
+                    life.account.worker_lost(Missed.WORKER_CRASHED, Moment.now(clock))
                 case "flush":
                     life.ledger.flush()
                 case "kill":

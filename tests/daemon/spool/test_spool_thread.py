@@ -15,8 +15,17 @@ from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Frame, TimeSource
 
 
-def frame(size: int = 100, source: TimeSource = TimeSource.ARRIVAL) -> Frame:
-    return Frame.of_picture("till", 1, source, 4, 3, bytes(size))
+def frame(size: int = 100) -> Frame:
+    return Frame.of_picture("till", 1, TimeSource.ARRIVAL, 4, 3, bytes(size))
+
+
+def fill(thread: SpoolThread, size: int = 100) -> int:
+    """Offers frames until no more are asked for; how many."""
+    offered = 0
+    while thread.has_room:
+        assert thread.offer(frame(size))
+        offered += 1
+    return offered
 
 
 @pytest.fixture
@@ -42,10 +51,11 @@ async def test_what_was_offered_before_the_end_is_stored(thread: SpoolThread) ->
     assert await thread.call(lambda spool: spool.waiting()) == {"till": 100}
 
 
-async def test_memory_stays_bounded_while_the_disk_is_slow(thread: SpoolThread) -> None:
-    taken = [thread.offer(frame()) for _ in range(MAX_WAITING_FRAMES + 5)]
-    assert taken == [True] * MAX_WAITING_FRAMES + [False] * 5
+async def test_while_the_disk_is_slow_no_more_is_asked_for_and_what_was_asked_for_is_taken(thread: SpoolThread) -> None:
+    assert fill(thread) == MAX_WAITING_FRAMES
+    assert thread.offer(frame()), "it had been promised"
     await written(thread)
+    assert thread.has_room
 
 
 async def test_the_last_capture_time_counts_frames_that_are_not_on_disk_yet(thread: SpoolThread) -> None:
@@ -59,10 +69,10 @@ async def test_the_last_capture_time_counts_frames_that_are_not_on_disk_yet(thre
 
 async def test_a_recording_waits_while_the_spool_is_half_full_and_a_live_camera_does_not(thread: SpoolThread) -> None:
     await thread.call(lambda spool: spool.append([frame(600_000)]))
-    assert not thread.offer(frame(source=TimeSource.RECORDING))
-    assert thread.offer(frame())
+    assert not thread.takes_recordings
+    assert thread.has_room
     await thread.call(lambda spool: spool.release(spool.epochs()[0], {"till": 1}))
-    assert thread.offer(frame(source=TimeSource.RECORDING))
+    assert thread.takes_recordings
 
 
 @pytest.mark.parametrize(
@@ -83,13 +93,12 @@ async def test_a_disk_that_refuses_costs_no_frame_that_was_taken_and_what_is_not
     monkeypatch.setattr(Spool, "append", append)
     monkeypatch.setattr("crow_daemon.spool.thread.RETRY_S", 0.01)
     assert thread.refusal is Dropped.OVERLOAD
-    while thread.offer(frame()):
-        pass
+    fill(thread)
     writing = asyncio.create_task(thread.write_offered())
     async with asyncio.timeout(10):
         while trouble(thread) != "No space left on device":
             await asyncio.sleep(0)
-    assert not thread.offer(frame())
+    assert not thread.has_room
     assert thread.refusal is reason
     refuses = False
     thread.finish()
@@ -110,10 +119,7 @@ async def test_large_pictures_are_bounded_in_bytes_in_memory_and_in_groups(
     monkeypatch.setattr(Spool, "append", append)
     thread = SpoolThread(lambda: Spool(tmp_path, SpoolLimits(1 << 40)))
     await thread.start()
-    picture = frame(MAX_PICTURE_BYTES)
-    taken = 0
-    while thread.offer(picture):
-        taken += 1
+    taken = fill(thread, MAX_PICTURE_BYTES)
     assert taken * MAX_PICTURE_BYTES == MAX_WAITING_BYTES
     await written(thread)
     assert max(groups) <= GROUP_BYTES + MAX_PICTURE_BYTES

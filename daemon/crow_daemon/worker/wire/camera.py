@@ -19,12 +19,16 @@ from crow_daemon.registry.url import CameraUrl
 from crow_shared.zones import Polygon, zone_from_wire, zone_to_wire
 
 
-def start_order(camera: Camera, credentials: Credentials | None) -> pb.Order:
-    """Tells a worker to read a camera. The message holds the password: it goes to the worker's socket alone."""
+def start_order(camera: Camera, credentials: Credentials | None, last_capture_us: int | None) -> pb.Order:
+    """Tells a worker to read a camera, of which the last frame that is there was captured at that time.
+
+    The message holds the password: it goes to the worker's socket alone.
+    """
     login = None
     if credentials is not None:
         login = pb.Login(username=credentials.username, password=credentials.password.reveal())
-    return pb.Order(start_camera=pb.StartCamera(camera=camera_to_wire(camera), login=login))
+    start = pb.StartCamera(camera=camera_to_wire(camera), login=login, last_capture_us=last_capture_us)
+    return pb.Order(start_camera=start)
 
 
 def credentials_from_wire(order: pb.StartCamera) -> Credentials | None:
@@ -60,9 +64,7 @@ def camera_to_wire(camera: Camera) -> pb.Camera:
     match camera.source:
         case RtspAddress(url, username, transport, sub_url):
             sub = None if sub_url is None else sub_url.text
-            message.rtsp.CopyFrom(
-                pb.RtspAddress(url=url.text, username=username, transport=transport, sub_url=sub)
-            )
+            message.rtsp.CopyFrom(pb.RtspAddress(url=url.text, username=username, transport=transport, sub_url=sub))
         case Recording(path, start_us):
             message.recording.CopyFrom(pb.Recording(path=str(path), start_us=start_us))
     return message

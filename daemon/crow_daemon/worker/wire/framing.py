@@ -9,14 +9,12 @@ from google.protobuf.message import DecodeError, Message
 
 from crow.capture.v1 import worker_pb2 as pb
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_PICTURE_BYTES
 
 LENGTHS = struct.Struct("!II")  # of the message, of all pictures behind it; in bytes
 MAX_EVENTS = 1000  # in one report
 MAX_WORDS_CHARACTERS = 600  # of a text in an event
 MAX_MESSAGE_BYTES = 4 << 20
-FULL_REPORT_BYTES = 8 << 20  # of pictures; one with so many is not added to
-MAX_PICTURES_BYTES = FULL_REPORT_BYTES + MAX_PICTURE_BYTES
+MAX_PICTURES_BYTES = 16 << 20  # in one report: all that a worker may have taken without the daemon's knowing
 
 
 def packed(message: Message, pictures_bytes: int = 0) -> bytes:

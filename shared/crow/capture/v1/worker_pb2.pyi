@@ -78,22 +78,58 @@ class Configure(_message.Message):
 
     LOG_LEVEL_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DETECTOR_FIELD_NUMBER: _builtins.int
     log_level: _builtins.str
     memory_bytes: _builtins.int
     """What all memory that the worker asks for may come to, in bytes: the kernel refuses more."""
+    @_builtins.property
+    def detector(self) -> Global___Detector:
+        """Absent where there is none."""
+
     def __init__(
         self,
         *,
         log_level: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
+        detector: Global___Detector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_level", b"log_level", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "log_level", b"log_level", "memory_bytes", b"memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Configure: _TypeAlias = Configure  # noqa: Y015
+
+@_typing.final
+class Detector(_message.Message):
+    """The person detector, as the settings have it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    sha256: _builtins.str
+    provider: _builtins.str
+    confidence: _builtins.float
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "model", b"model", "provider", b"provider", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detector: _TypeAlias = Detector  # noqa: Y015
 
 @_typing.final
 class StartCamera(_message.Message):
@@ -101,6 +137,11 @@ class StartCamera(_message.Message):
 
     CAMERA_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
+    LAST_CAPTURE_US_FIELD_NUMBER: _builtins.int
+    last_capture_us: _builtins.int
+    """When the camera's last frame that the daemon has was captured, in microseconds since the Unix epoch; absent where
+    it has none. A recording goes on behind it.
+    """
     @_builtins.property
     def camera(self) -> Global___Camera: ...
     @_builtins.property
@@ -112,12 +153,15 @@ class StartCamera(_message.Message):
         *,
         camera: Global___Camera | None = ...,
         login: Global___Login | None = ...,
+        last_capture_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "login", b"login"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "login", b"login"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_capture_us: _TypeAlias = _typing.Literal["last_capture_us"]  # noqa: Y015
+    _WhichOneofArgType__last_capture_us: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_capture_us) -> _WhichOneofReturnType__last_capture_us | None: ...
 
 Global___StartCamera: _TypeAlias = StartCamera  # noqa: Y015
 
@@ -426,7 +470,7 @@ class Report(_message.Message):
     OVERDUE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """In the order in which they happened. Those that a frame belongs to come no later than the frame."""
+        """In the order in which they happened, those that belong to its frames among them."""
 
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.Frame]:
@@ -462,21 +506,21 @@ class Overdue(_message.Message):
 
     CAMERA_ID_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
-    SINCE_S_FIELD_NUMBER: _builtins.int
+    LASTS_S_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     phase: _builtins.str
     """Such as "reading"."""
-    since_s: _builtins.float
+    lasts_s: _builtins.float
     def __init__(
         self,
         *,
         camera_id: _builtins.str = ...,
         phase: _builtins.str = ...,
-        since_s: _builtins.float = ...,
+        lasts_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "phase", b"phase", "since_s", b"since_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "lasts_s", b"lasts_s", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,8 +545,6 @@ class Event(_message.Message):
     camera_id: _builtins.str
     monotonic_us: _builtins.int
     """When, by CLOCK_MONOTONIC, which all processes of a machine share."""
-    damaged: _builtins.int
-    """So many pictures came damaged."""
     clock_jumps: _builtins.int
     """So often did the stream's time part from ours."""
     alert: _builtins.str
@@ -513,6 +555,8 @@ class Event(_message.Message):
     def live(self) -> Global___Stream: ...
     @_builtins.property
     def failed(self) -> Global___Failure: ...
+    @_builtins.property
+    def damaged(self) -> Global___Damaged: ...
     @_builtins.property
     def sampled(self) -> Global___Sampled: ...
     @_builtins.property
@@ -529,7 +573,7 @@ class Event(_message.Message):
         connecting: Global___Connecting | None = ...,
         live: Global___Stream | None = ...,
         failed: Global___Failure | None = ...,
-        damaged: _builtins.int = ...,
+        damaged: Global___Damaged | None = ...,
         clock_jumps: _builtins.int = ...,
         sampled: Global___Sampled | None = ...,
         outcome: Global___Outcome | None = ...,
@@ -637,6 +681,23 @@ class Failure(_message.Message):
 Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
+class Damaged(_message.Message):
+    """A picture could not be decoded whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Damaged: _TypeAlias = Damaged  # noqa: Y015
+
+@_typing.final
 class Sampled(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -667,7 +728,7 @@ class Outcome(_message.Message):
     WORD_FIELD_NUMBER: _builtins.int
     capture_us: _builtins.int
     word: _builtins.str
-    """"sent", or why not: such as "no_activity" or "overload"."""
+    """Why it was not sent, such as "no_activity" or "overload"; that it was, its frame tells."""
     def __init__(
         self,
         *,
