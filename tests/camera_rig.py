@@ -105,30 +105,30 @@ def rtsp_camera(url: str, *, transport: Transport = Transport.TCP, **fields: Any
     return Camera(**{"id": "till", "name": "Till", "source": address} | usual | fields)
 
 
-class RunningCamera:
+class RunningCamera(CameraRunner):
     """A runner with real parts and short waits between attempts, stopped at the end of the `with`."""
 
     def __init__(self, camera: Camera, sink: CollectingSink, login: Credentials | None = LOGIN) -> None:
         clock = SystemClock()
-        self._monitor = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
+        self._told = CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
         memory = StreamMemory(camera)
 
         def open_source() -> Source:
             return source_of(camera, login, clock, memory, sink.last_capture_us(camera.id))
 
-        self.runner = CameraRunner(camera, open_source, sink, self._monitor, clock, reconnect_s=(0.05, 0.2))
+        super().__init__(camera, open_source, sink, self._told, clock, reconnect_s=(0.05, 0.2))
 
     def snapshot(self) -> CameraSnapshot:
         """What the camera is doing now."""
-        return self._monitor.snapshot()
+        return self._told.snapshot()
 
     def __enter__(self) -> Self:
-        self.runner.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.runner.stop()
-        assert self.runner.join(WAIT_S), "the capture thread did not end"
+        self.stop()
+        assert self.join(WAIT_S), "the capture thread did not end"
 
 
 def assert_balanced(camera: RunningCamera, sink: CollectingSink) -> None:

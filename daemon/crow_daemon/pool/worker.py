@@ -39,7 +39,7 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What holds for every worker: how it logs, the memory that it may keep, how it finds people, which program it is."""
+    """What holds for every worker: how it logs, what memory it may keep, how it finds people, which program it is."""
 
     log_level: str
     memory_bytes: int

@@ -16,7 +16,7 @@ START_US = 1_700_000_000_250_000
 def test_a_recording_takes_no_notice(streams: dict[str, Path], sink: CollectingSink) -> None:
     camera = Camera("monday", "Monday", Recording(streams["h264"], START_US), sample_interval_ms=300)
     recording = RunningCamera(camera, sink, None)
-    recording.runner.follow_pace(60_000)
+    recording.follow_pace(60_000)
     with recording as runner:
         eventually(lambda: runner.snapshot().state is CameraState.FINISHED, "finished")
     assert len(sink.frames) == 14

@@ -10,6 +10,7 @@ from pool_rig import PoolRig, running_pool
 
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.state import CameraState
+from crow_daemon.pool import window
 from crow_daemon.registry.camera import Camera, CaptureMode, ReaderChoice, Recording
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Secret
@@ -110,10 +111,12 @@ async def test_a_recording_is_read_once_even_across_restarts_and_when_it_is_enab
 
 
 async def test_a_recording_that_is_switched_off_and_on_goes_on_where_it_was(
-    registry: Registry, streams: dict[str, Path]
+    registry: Registry, streams: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(window, "FRAMES", 5)
     registry.add(Camera("monday", "Monday", Recording(streams["h264"], 0), sample_interval_ms=33))
     async with running_pool(PoolRig(registry)) as rig:
+        await rig.until(lambda: rig.pool.workers()[0]["pid"] is not None, "started")
         rig.line.has_room = False  # beyond the first window
         await rig.until_frames(5, "monday")
         registry.update(replace(registry.get("monday"), enabled=False))
