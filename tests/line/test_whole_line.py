@@ -130,7 +130,7 @@ def test_passwords_are_nowhere_to_be_seen(
 def test_a_bad_camera_costs_the_others_no_frame(
     cameras: RtspServer, receiver: ReceiverService, daemon: DaemonService
 ) -> None:
-    daemon.add_rtsp("till", cameras.url("till"), USER, PASSWORD, "--fps", "5")
+    daemon.add_rtsp("till", cameras.url("till"), USER, PASSWORD, "--fps", "5", "--mode", "decode")
     daemon.add_rtsp("wrong", cameras.url("door"), USER, "wrong password")
     daemon.add_rtsp("down", "rtsp://127.0.0.1:1/nobody")
     daemon.add_rtsp("missing", cameras.url("door").replace("door", "attic"), USER, PASSWORD)

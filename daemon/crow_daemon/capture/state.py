@@ -106,7 +106,8 @@ class CameraMonitor:
         self._state = CameraState.CONNECTING
         self._since_us = clock.now_us()
         self._error: CrowError | None = None
-        self._connections = 0
+        self._was_live = False
+        self._reconnects = 0
         self._damaged = 0
         self._clock_jumps = 0
         self._last_sample_us: int | None = None
@@ -125,8 +126,8 @@ class CameraMonitor:
         with self._lock:
             self._account.live(self._now(at))
             self._stream = stream
-            self._error = None
-            self._connections += 1
+            self._reconnects += self._was_live and self._error is not None  # not where only the mode has changed
+            self._was_live, self._error = True, None
             self._enter(CameraState.LIVE, self._now(at))
 
     def failed(self, error: CrowError, at: Moment | None = None) -> None:
@@ -193,7 +194,7 @@ class CameraMonitor:
                 since_us=self._since_us,
                 last_error_code=self._error.code if self._error else None,
                 last_error=self._error.message if self._error else None,
-                reconnects=max(0, self._connections - 1),
+                reconnects=self._reconnects,
                 damaged=self._damaged,
                 clock_jumps=self._clock_jumps,
                 last_sample_us=self._last_sample_us,

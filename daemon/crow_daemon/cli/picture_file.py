@@ -9,7 +9,7 @@ import click
 from crow_shared.errors import CrowError, Kind
 
 if TYPE_CHECKING:
-    from crow_daemon.capture.encoder import Bgr  # loads OpenCV, which most commands do without
+    from crow_daemon.capture.source import Bgr  # loads OpenCV, which most commands do without
 
 STDOUT = Path("-")
 PICTURE_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)

@@ -71,8 +71,17 @@ def _print(current: dict[str, Any]) -> None:
     click.echo(f"spool: {spool['waiting']} frames wait, {spool['bytes'] / 1e6:.1f} MB{trouble}")
     if current["ledger"]["trouble"]:
         click.echo(f"sample ledger: TROUBLE: {current['ledger']['trouble']}")
+    if current["workers"]:
+        click.echo(f"capture workers: {'; '.join(_worker(worker) for worker in current['workers'])}")
     for camera in current["cameras"]:
         _print_camera(camera)
+
+
+def _worker(worker: dict[str, Any]) -> str:
+    cameras, losses = len(worker["cameras"]), worker["losses"]
+    lost = f", lost before {_with_reasons(losses)}" if losses else ""
+    where = f"process {worker['pid']}" if worker["pid"] else "to be started"
+    return f"{where} with {cameras} camera{'s'[: cameras != 1]}, {worker['memory_bytes'] / 1e6:.0f} MB{lost}"
 
 
 def _print_camera(camera: dict[str, Any]) -> None:

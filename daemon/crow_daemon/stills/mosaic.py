@@ -9,7 +9,7 @@ from datetime import datetime
 import cv2
 import numpy as np
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.registry.camera import Camera
 from crow_daemon.stills.overlay import text_width, write_text
 from crow_daemon.stills.still import Still

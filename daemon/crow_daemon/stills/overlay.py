@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_daemon.registry.camera import Camera
 from crow_shared.zones import Polygon, ZoneKind
 

@@ -7,8 +7,7 @@ import cv2
 
 from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory
 from crow_daemon.capture.chosen_source import source_of
-from crow_daemon.capture.encoder import Bgr
-from crow_daemon.capture.source import Picture, Source, StreamInfo
+from crow_daemon.capture.source import Bgr, Picture, Source, StreamInfo
 from crow_daemon.capture.timed import stopped_after
 from crow_daemon.privacy.hide import hide
 from crow_daemon.privacy.masks import Masks

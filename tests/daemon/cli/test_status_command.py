@@ -35,6 +35,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8, "backlog": None},
         "spool": {"waiting": 0, "bytes": 0, "max_bytes": 1, "trouble": None},
         "ledger": {"untold_minutes": 0, "trouble": None},
+        "workers": [{"pid": 7, "cameras": ["till"], "memory_bytes": 90_000_000, "losses": {"worker_hung": 1}}],
         "cameras": [till],
     }
     return whole | changed
@@ -107,7 +108,7 @@ def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_
     whole["uplink"]["window_frames"] = 0
     whole["cameras"][0]["asked_interval_ms"] = 2500
     status.write(state_dir, whole)
-    uplink, _, camera, _, _ = _run().stdout.splitlines()[-5:]
+    uplink, _, _, camera, _, _ = _run().stdout.splitlines()[-6:]
     assert uplink == "uplink to here:1: connected (the receiver takes no frames for now)"
     assert camera.endswith("; the receiver asks for one sample in 2.5 s")
 
