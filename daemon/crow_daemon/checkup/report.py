@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from crow_daemon.capture.encoder import Bgr
+from crow_daemon.capture.source import Bgr
 from crow_shared.errors import CrowError
 
 
