@@ -1,6 +1,7 @@
 """`crow-sim`: the simulated shop from the command line."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,9 +9,13 @@ import click
 from crow_shared.cli import CrowGroup
 from crow_sim.rtsp.server import RtspServer
 from crow_sim.shop.clip import write_clip
+from crow_sim.shop.lens import Rain
 from crow_sim.shop.plan import planned_scene
+from crow_sim.shop.scene import Light
 from crow_sim.shop.view import VIEWS
 from crow_sim.transcode import transcode_for_serving
+
+_DIMMED = 0.5  # what is left of the light when a lamp is switched off
 
 
 @click.group(cls=CrowGroup)
@@ -24,13 +29,34 @@ def main() -> None:
 @click.option("--fps", type=click.FloatRange(1, 30), default=15, show_default=True, help="Pictures a second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other customers.")
 @click.option("--codec", type=click.Choice(["h264", "hevc"]), default="h264", show_default=True, help="Video codec.")
+@click.option(
+    "--drift", type=click.FloatRange(0, 0.9), default=0, show_default=True, help="Light drifts by this share."
+)
+@click.option("--switch-at", type=float, multiple=True, metavar="S", help="Light switched off or on again; repeatable.")
+@click.option("--noise", type=click.FloatRange(0, 60), default=1.8, show_default=True, help="Sensor's, in grey levels.")
+@click.option("--rain", type=click.FloatRange(0, 120), default=0, show_default=True, help="Drops a minute on the lens.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The MP4 file to write.")
-def render(view: str, seconds: float, fps: float, seed: int, codec: str, out: Path) -> None:
+def render(
+    view: str,
+    seconds: float,
+    fps: float,
+    seed: int,
+    codec: str,
+    drift: float,
+    switch_at: tuple[float, ...],
+    noise: float,
+    rain: float,
+    out: Path,
+) -> None:
     """Renders a clip, and its ground truth beside it as OUT.truth.jsonl."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_clip(
-        out, planned_scene(VIEWS[view], seed, seconds), seconds, fps, codec="hevc" if codec == "hevc" else "h264"
+    steps = tuple((at_s, _DIMMED if number % 2 == 0 else 1.0) for number, at_s in enumerate(sorted(switch_at)))
+    scene = replace(
+        planned_scene(VIEWS[view], seed, seconds, Light(drift_share=drift, steps=steps)),
+        noise_sigma=noise,
+        rain=Rain(rain),
     )
+    write_clip(out, scene, seconds, fps, codec="hevc" if codec == "hevc" else "h264")
     click.echo(f"{out}, {out}.truth.jsonl")
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from crow_receiver.vision import schema
 from crow_sim.shop import truth
+from crow_sim.shop.lens import Rain
 from crow_sim.shop.plan import crossing_scene, planned_scene
 from crow_sim.shop.render import Renderer
 from crow_sim.shop.scene import Light, Scene
@@ -183,3 +184,20 @@ def test_the_crossing_customer_is_in_every_picture_of_the_six_seconds() -> None:
 @pytest.mark.parametrize("word", ["Role", "Activity", "Movement", "Action"])
 def test_the_truth_uses_the_words_of_the_analysis(word: str) -> None:
     assert {str(value) for value in getattr(truth, word)} <= {str(value) for value in getattr(schema, word)}
+
+
+def test_rain_changes_the_picture_in_drops_and_the_same_ones_for_a_seed() -> None:
+    dry = Renderer(Scene(AISLE, noise_sigma=0.0), WIDTH, HEIGHT).picture(30)
+    wet, again = (
+        Renderer(Scene(AISLE, noise_sigma=0.0, rain=Rain(30.0), seed=5), WIDTH, HEIGHT).picture(30) for _ in range(2)
+    )
+    assert np.array_equal(wet, again)
+    share = (cv2.absdiff(wet, dry) > 4).any(axis=2).mean()
+    assert 0.001 < share < 0.2
+
+
+def test_a_light_that_reaches_half_of_the_picture_leaves_the_other_half_alone() -> None:
+    even = Renderer(Scene(AISLE, noise_sigma=0.0), WIDTH, HEIGHT).picture(0)
+    lit = Renderer(Scene(AISLE, noise_sigma=0.0, light=Light(steps=((0.0, 0.5),), reach=0.5)), WIDTH, HEIGHT).picture(0)
+    assert np.array_equal(lit[:, int(WIDTH * 0.6) :], even[:, int(WIDTH * 0.6) :])
+    assert np.abs(lit[:, : int(WIDTH * 0.4)] - even[:, : int(WIDTH * 0.4)] * 0.5).max() <= 1

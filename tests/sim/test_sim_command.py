@@ -57,6 +57,16 @@ def test_render_gives_the_same_clip_for_the_same_seed_only(tmp_path: Path) -> No
     assert one != other
 
 
+def test_render_disturbs_the_picture_as_asked_and_leaves_the_truth_alone(tmp_path: Path) -> None:
+    disturbances = {"plain": (), "all": ("--drift", 0.2, "--switch-at", 0.5, "--noise", 8, "--rain", 60)}
+    for name, asked in disturbances.items():
+        out = tmp_path / f"{name}.mp4"
+        assert crow_sim("render", "--seconds", 1, "--fps", 2, *asked, "--out", out).exit_code == 0
+    assert (tmp_path / "plain.mp4").read_bytes() != (tmp_path / "all.mp4").read_bytes()
+    plain, disturbed = (Path(f"{tmp_path / name}.mp4.truth.jsonl").read_text() for name in disturbances)
+    assert plain == disturbed
+
+
 def test_transcode_writes_a_clip_that_serve_takes(streams: dict[str, Path], tmp_path: Path) -> None:
     target = tmp_path / "new" / "target.mp4"
     done = crow_sim("transcode", streams["hevc"], target)

@@ -8,13 +8,15 @@ Invariants
 4. While a longer interval is asked of a live camera, its samples are taken at their own ticks still, and those that the
    longer interval leaves out are dropped as degraded.
 5. With a pre-roll, the last sample that the gate held back is kept until the next one was judged, or `settle`: its
-   outcome is known only then. When activity begins it goes out first, so frames leave in the order of capture.
+   outcome is known only then. When activity begins it goes out first, so frames leave in the order of capture. If
+   something stirred in it already, so does the one before it. No more than two are ever kept.
 6. What is to be hidden is hidden in every frame: see `privacy`.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import structlog
 
@@ -37,7 +39,8 @@ log = structlog.get_logger()
 
 _SINK_RETRY_S = 0.1
 _PRE_ROLL = frozenset({GateReason.NO_ACTIVITY, GateReason.NO_PERSON, GateReason.DUPLICATE})
-_PRE_ROLL_INTERVALS = 2.5  # an older sample is not the one before: samples were missing
+_PRE_ROLL_SAMPLES = 2
+_PRE_ROLL_INTERVALS = 2.5  # a longer distance, and samples were missing between
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class SamplePipeline:
         if camera.gate is not GateMode.OFF:
             people_only = camera.gate is GateMode.PERSON and detector is not None
             self._gate = GateChain(camera.heartbeat_s, camera.motion_ttl_s, people_only=people_only)
-        self._held: _Held | None = None
+        self._held: list[_Held] = []  # oldest first
 
     def follow_pace(self, asked_interval_ms: int) -> None:
         """Lets only the samples of a longer interval through, from any thread; 0: all.
@@ -111,10 +114,8 @@ class SamplePipeline:
             self._drop(sight, error)
 
     def settle(self) -> None:
-        """No sample follows for now: the one that was kept gets its outcome."""
-        held, self._held = self._held, None
-        if held is not None:
-            self._monitor.outcome(held.at_us, held.reason)
+        """No sample follows for now: those that were kept get their outcome."""
+        self._let_go_all_but(0)
 
     def ticks_until(self, end_us: int) -> int:
         """The samples that are due between the last one and `end_us`, the end of a recording."""
@@ -131,13 +132,20 @@ class SamplePipeline:
         verdict = self._gate.judge(sight, at_us, self._alert)
         if verdict.begins:
             self._send_pre_roll(at_us)
+        if verdict.held is not None and verdict.held in _PRE_ROLL and self._camera.pre_roll:
+            self._let_go_all_but(_PRE_ROLL_SAMPLES - 1 if verdict.stirs else 0)
+            self._held.append(_Held(sight, verdict.held))
+            return
         self.settle()
         if verdict.held is None:
             self._send(sight)
-        elif self._camera.pre_roll and verdict.held in _PRE_ROLL:
-            self._held = _Held(sight, verdict.held)
         else:
             self._monitor.outcome(at_us, verdict.held)
+
+    def _let_go_all_but(self, kept: int) -> None:
+        while len(self._held) > kept:
+            held = self._held.pop(0)
+            self._monitor.outcome(held.at_us, held.reason)
 
     def _watch(self, sight: SampleSight) -> None:
         """Tells of what is wrong with the picture, where it is decoded anyway."""
@@ -153,13 +161,18 @@ class SamplePipeline:
                 log.info("camera shows its picture again", camera=self._camera.id, alert=before)
 
     def _send_pre_roll(self, at_us: int) -> None:
-        held = self._held
-        if held is not None and 0 < at_us - held.at_us <= _PRE_ROLL_INTERVALS * self._camera.sample_interval_us:
-            self._held = None
+        """What was kept goes out, as far as no sample is missing between it and the one of now."""
+        longest_us = _PRE_ROLL_INTERVALS * self._camera.sample_interval_us
+        times_us = [held.at_us for held in self._held] + [at_us]
+        for number, (before_us, after_us) in enumerate(pairwise(times_us), start=1):
+            if not 0 < after_us - before_us <= longest_us:
+                self._let_go_all_but(len(times_us) - 1 - number)
+        while self._held:
+            sight = self._held.pop(0).sight
             try:
-                self._send(held.sight)
+                self._send(sight)
             except CrowError as error:
-                self._drop(held.sight, error)
+                self._drop(sight, error)
 
     def _send(self, sight: SampleSight) -> None:
         refusal = self._offer(self._frame(sight))

@@ -13,9 +13,9 @@ What activity is depends on the camera: a change (`difference`), or a person. Th
 differ from the last one that it looked at; in between, its answer stands.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from crow_daemon.gate.difference import ACTIVE_SHARE, changed_share, repeats, smoothed
+from crow_daemon.gate.difference import ACTIVE_SHARE, STIRRING_SHARE, changed_share, repeats, smoothed
 from crow_daemon.gate.gate import Alert, GateReason, Luma, Sight
 
 _HELD_FOR = {
@@ -27,10 +27,15 @@ _HELD_FOR = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`held` is why the sample is held back, None to send it. `begins`: with it activity begins after a pause."""
+    """`held` is why the sample is held back, None to send it.
+
+    `begins`: with it activity begins after a pause. `stirs`: it was held, and yet something has changed, too little to
+    be told from the clock that many cameras write into their pictures. Should activity begin now, it began here.
+    """
 
     held: GateReason | None
     begins: bool = False
+    stirs: bool = False
 
 
 class GateChain:
@@ -51,37 +56,39 @@ class GateChain:
 
     def judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> Verdict:
         """Whether to send a sample. Raises CrowError when the detector fails."""
-        was_held = self._was_held
-        held, active = self._judge(sight, capture_us, alert)
-        self._was_held = held is not None
-        return Verdict(held, begins=active and was_held)
+        verdict = self._judge(sight, capture_us, alert)
+        begins = verdict.begins and self._was_held
+        self._was_held = verdict.held is not None
+        return replace(verdict, begins=begins)
 
     def sent(self, luma: Luma, capture_us: int) -> None:
         """The sample that went out: later ones are compared with it."""
         self._sent, self._sent_smoothed, self._sent_us = luma, smoothed(luma), capture_us
 
-    def _judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> tuple[GateReason | None, bool]:
-        """Why the sample is held back, if it is, and whether there is activity in it."""
+    def _judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> Verdict:
+        """`begins` is whether there is activity, whatever was before."""
         luma = sight.luma
         if self._sent is None or self._sent_smoothed is None or self._sent.shape != luma.shape:
-            return None, False
+            return Verdict(None)
         due = not 0 <= capture_us - self._sent_us < self._heartbeat_us
         if alert in _HELD_FOR:
-            return None if due else _HELD_FOR[alert], False
+            return Verdict(None if due else _HELD_FOR[alert])
         if repeats(self._sent, luma):
-            return None if due else GateReason.DUPLICATE, False
-        active = self._is_active(sight, self._sent_smoothed)
+            return Verdict(None if due else GateReason.DUPLICATE)
+        smooth = smoothed(luma)
+        if self._people_only:
+            active, stirs, idle = self._is_somebody_there(sight, smooth), False, GateReason.NO_PERSON
+        else:
+            share = changed_share(self._sent_smoothed, smooth)
+            active, stirs, idle = share >= ACTIVE_SHARE, share >= STIRRING_SHARE, GateReason.NO_ACTIVITY
         if active:
             self._active_us = capture_us
         lingers = self._active_us is not None and 0 <= capture_us - self._active_us <= self._ttl_us
         if due or lingers:
-            return None, active
-        return GateReason.NO_PERSON if self._people_only else GateReason.NO_ACTIVITY, False
+            return Verdict(None, begins=active)
+        return Verdict(idle, stirs=stirs)
 
-    def _is_active(self, sight: Sight, sent: Luma) -> bool:
-        smooth = smoothed(sight.luma)
-        if not self._people_only:
-            return changed_share(sent, smooth) >= ACTIVE_SHARE
+    def _is_somebody_there(self, sight: Sight, smooth: Luma) -> bool:
         searched = self._searched
         if searched is None or searched.shape != smooth.shape or changed_share(searched, smooth) >= ACTIVE_SHARE:
             self._searched, self._found = smooth, sight.somebody()

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from crow_daemon.gate.gate import Luma
 
-ACTIVE_SHARE = 0.004  # of the pixels; a person 12 m from a shop camera covers about 0.01
+ACTIVE_SHARE = (
+    0.004  # of the pixels; a person 12 m from a shop camera covers about 0.01, a clock's digits 0.003 at most
+)
+STIRRING_SHARE = 0.001  # the edge of somebody who is coming in, and most clocks
 _NOISE_FACTOR = 5.0  # a difference is this many times the noise …
 MIN_DIFFERENCE = 10.0  # … and at least so many grey levels
 _MAX_NOISE = 6.0  # grey levels; more is another picture, not noise

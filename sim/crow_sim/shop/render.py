@@ -16,6 +16,7 @@ from crow_sim.shop.truth import Activity, Box, FrameTruth, InteractionTruth, Per
 _NOISE_PLANES = 6
 _SHADOW_DEPTH = 0.42
 _RAIN_LASTS_S = 3600.0
+_LIGHT_EDGE = 0.15  # of the picture's width, over which a light that reaches a part of it fades
 
 
 class Renderer:
@@ -42,13 +43,22 @@ class Renderer:
         self._draw_people(canvas, self._people(time_s))
         gain = self._scene.light.gain(time_s)
         if gain != 1.0:
-            cv2.convertScaleAbs(canvas, canvas, alpha=gain)
+            self._light(canvas, gain)
         if self._lens is not None:
             self._lens.wet(canvas, time_s)
         brighter, darker = self._noise[int(time_s * 1000) * 7919 // 64 % _NOISE_PLANES]
         cv2.add(canvas, brighter, canvas)
         cv2.subtract(canvas, darker, canvas)
         return canvas
+
+    def _light(self, canvas: Picture, gain: float) -> None:
+        reach = self._scene.light.reach
+        if reach >= 1.0:
+            cv2.convertScaleAbs(canvas, canvas, alpha=gain)
+            return
+        columns = np.arange(self._width, dtype=np.float32) / self._width
+        share = ((reach - columns) / _LIGHT_EDGE + 0.5).clip(0, 1)
+        canvas[:] = (canvas * (1 + (gain - 1) * share)[None, :, None]).clip(0, 255).astype(np.uint8)
 
     def empty(self) -> Picture:
         """The shop with nobody in it, in full light and without noise."""

@@ -12,12 +12,14 @@ from crow_sim.shop.view import View
 class Light:
     """How bright the shop is: slow drift, as by daylight, and sudden steps, as by a switch.
 
-    `drift_share` is the amplitude (0.1 is ±10 %); each step is (from when in s, gain).
+    `drift_share` is the amplitude (0.1 is ±10 %); each step is (from when in s, gain). `reach` is the share of the
+    picture's width, from the left, on which it falls: less than 1 is a window or one lamp of several.
     """
 
     drift_share: float = 0.0
     drift_period_s: float = 120.0
     steps: tuple[tuple[float, float], ...] = ()
+    reach: float = 1.0
 
     def gain(self, time_s: float) -> float:
         """The factor on every pixel."""

@@ -170,6 +170,35 @@ def test_the_sample_before_activity_began_is_sent_first_and_counted_as_sent() ->
     assert [second for second in sent[True] if second not in sent[False]] == [arrival_s - 1]
 
 
+def with_edge(second: int, columns: int) -> Shown:
+    """The empty shop, and somebody who is to be seen by so many columns at the left."""
+    pixels = SHOP.picture(EMPTY_S + second).copy()
+    pixels[60:100, :columns] = 0
+    return Shown(pixels, START_US + second * SECOND_US)
+
+
+@pytest.mark.parametrize(("columns", "sent_s"), [((0, 0, 0, 20), [0, 2, 3]), ((0, 0, 2, 20), [0, 1, 2, 3])])
+def test_where_something_stirred_in_the_sample_before_the_one_before_it_is_sent_too(
+    columns: tuple[int, ...], sent_s: list[int]
+) -> None:
+    told = Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    for second, wide in enumerate(columns):
+        piped.take(with_edge(second, wide))
+    assert told.sent_s() == sent_s
+    assert len(told.ended()) == 4
+
+
+def test_what_stirs_for_long_is_kept_for_two_samples_only() -> None:
+    told = Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY)
+    for second in range(20):
+        piped.take(with_edge(second, 2 if second else 0))
+    assert len(told.outcomes) == 18
+    piped.settle()
+    assert told.ended() == [SENT, *[GateReason.NO_ACTIVITY] * 19]
+
+
 def test_a_sample_long_before_is_no_pre_roll() -> None:
     arrival_s, told = first_arrival_s(), Told()
     piped = pipeline(told, gate=GateMode.ACTIVITY)

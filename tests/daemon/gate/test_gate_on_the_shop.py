@@ -21,6 +21,7 @@ NEVER_S = 80_000
 
 STEADY = Light()
 DRIFTING = Light(drift_share=0.1, drift_period_s=60)
+EMPTY_SHOP = Renderer(Scene(AISLE), 1280, 720)
 SWITCHED = Light(steps=((110.0, 0.7), (115.0, 1.0)))
 
 
@@ -89,6 +90,22 @@ def test_a_drop_that_stays_on_the_lens_is_sent_when_it_comes_and_goes_only() -> 
     wet = Renderer(Scene(AISLE, rain=Rain(drops_per_minute=4, stays_s=20), seed=3), 640, 360)
     sent = passed(Tried(), lambda second: luma(wet.picture(second)), 120)
     assert sum(sent) <= 0.4 * len(sent)
+
+
+def with_clock(second: int) -> Luma:
+    """As cameras write it into their pictures, 3 to 4 % of the height."""
+    bgr = EMPTY_SHOP.picture(second)
+    for colour, thickness in ((0, 6), (255, 2)):
+        text = f"2026-11-22 09:{59 if second < 30 else 0:02}:{second % 60:02}"
+        cv2.putText(bgr, text, (30, 50), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (colour,) * 3, thickness)
+    return luma(bgr)
+
+
+def test_a_clock_in_the_picture_is_no_activity() -> None:
+    first, *others = (with_clock(second) for second in range(60))
+    tried = Tried()
+    tried.try_one(first, 0)
+    assert None not in {tried.try_one(other, second) for second, other in enumerate(others, 1)}
 
 
 def flat(level: int, square_at: int | None = None, noise: float = 0.0, seed: int = 0, contrast: int = 80) -> Luma:
@@ -212,6 +229,19 @@ def test_the_detector_looks_only_when_something_has_changed_since_it_looked_last
     for second, sight in enumerate(seen, start=1):
         gate.judge(sight, START_US + second * SECOND_US, None)
     assert [sight.searches for sight in seen] == [1, 0, 0, 1, 0, 1]
+
+
+def test_what_is_too_little_for_activity_stirs() -> None:
+    gate = GateChain(NEVER_S, 0.0, people_only=False)
+    little = noisy(seed=1)
+    little[20:32, 20:30] -= 60
+    gate.sent(noisy(), START_US)
+    verdicts = [gate.judge(Seen(picture), START_US + 1, None) for picture in (noisy(seed=2), little, noisy(50, 3))]
+    assert [(verdict.held, verdict.stirs) for verdict in verdicts] == [
+        (GateReason.NO_ACTIVITY, False),
+        (GateReason.NO_ACTIVITY, True),
+        (None, False),
+    ]
 
 
 def test_activity_begins_once_after_each_pause() -> None:

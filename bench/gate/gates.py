@@ -1,0 +1,123 @@
+"""The gates that are compared: ours as the daemon runs it, near rivals with the same heartbeat, pre-roll and ttl."""
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from footage import Bgr, Footage, Luma
+
+from crow_daemon.capture.ledger import SENT, Dropped
+from crow_daemon.capture.pipeline import SamplePipeline
+from crow_daemon.registry.camera import Camera, GateMode, Recording
+from crow_shared.frame import Frame, TimeSource
+
+SECOND_US = 1_000_000
+START_US = 1_800_000_000 * SECOND_US
+HEARTBEAT_S, TTL_S = 60, 2
+
+Sent = "np.ndarray"  # bool per sample
+
+
+class _Picture:
+    """A sample as a source would bring it."""
+
+    time_source = TimeSource.ARRIVAL
+    clock_skew_us = None
+    coded = None
+
+    def __init__(self, pixels: Bgr, capture_us: int) -> None:
+        self.pixels = pixels
+        self.capture_us = capture_us
+        self.height, self.width = pixels.shape[:2]
+
+    def bgr(self, width: int, height: int) -> Bgr:
+        return cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+
+    def luma(self, width: int, height: int) -> Luma:
+        return cv2.cvtColor(self.bgr(width, height), cv2.COLOR_BGR2GRAY)
+
+
+class _Told:
+    """Takes every frame, and notes what becomes of each sample."""
+
+    refusal = Dropped.OVERLOAD
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, str] = {}
+        self.alerts: list[str | None] = []
+
+    def offer(self, _frame: Frame) -> bool:
+        return True
+
+    def sampled(self, capture_us: int, _skipped_ticks: int) -> None:
+        self.outcomes[capture_us] = ""
+
+    def outcome(self, capture_us: int, outcome: str) -> None:
+        self.outcomes[capture_us] = outcome
+
+    def alert(self, word: str | None) -> None:
+        self.alerts.append(word)
+
+
+def ours(mode: GateMode, detector: Any = None) -> Callable[[Footage], Sent]:
+    """The daemon's own pipeline, with its defaults."""
+
+    def judge(footage: Footage) -> Sent:
+        camera = Camera("till", "till", Recording(Path("/till.mp4"), START_US), gate=mode)
+        told: Any = _Told()
+        pipeline = SamplePipeline(camera, told, told, _raise, threading.Event(), detector)
+        for second, pixels in enumerate(footage.samples):
+            pipeline.take(_Picture(pixels, START_US + second * SECOND_US))
+        pipeline.settle()
+        return np.array([outcome == SENT for outcome in told.outcomes.values()])
+
+    return judge
+
+
+def frame_difference(footage: Footage) -> Sent:
+    """The difference from the sample before: over 25 grey levels in half a per cent of the pixels."""
+    lumas = [cv2.GaussianBlur(_luma(pixels), (5, 5), 0) for pixels in footage.samples]
+    active = [False]
+    for before, after in pairwise(lumas):
+        active.append(bool((cv2.absdiff(before, after) > 25).mean() > 0.005))
+    return _around(active)
+
+
+def mog2(footage: Footage) -> Sent:
+    """OpenCV's background model with its defaults: foreground in half a per cent of the pixels, less specks."""
+    background = cv2.createBackgroundSubtractorMOG2()
+    active = []
+    for pixels in footage.samples:
+        foreground = (background.apply(_luma(pixels)) > 200).astype(np.uint8)
+        opened = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        active.append(bool(opened.mean() > 0.005))
+    return _around(active)
+
+
+def _around(active: list[bool]) -> Sent:
+    """What is sent when these samples are active."""
+    sent = np.zeros(len(active), bool)
+    last_active, last_sent = -10 * HEARTBEAT_S, -10 * HEARTBEAT_S
+    for second, is_active in enumerate(active):
+        if is_active:
+            if second and not sent[second - 1]:
+                sent[second - 1] = True
+            last_active = second
+        if second - last_active <= TTL_S or second - last_sent >= HEARTBEAT_S:
+            sent[second], last_sent = True, second
+    return sent
+
+
+def _luma(pixels: Bgr) -> Luma:
+    height, width = pixels.shape[:2]
+    return cv2.cvtColor(
+        cv2.resize(pixels, (320, round(320 * height / width)), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY
+    )
+
+
+def _raise(error: Exception) -> None:
+    raise error
