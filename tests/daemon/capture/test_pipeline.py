@@ -172,7 +172,7 @@ def test_the_sample_before_activity_began_is_sent_first_and_counted_as_sent() ->
 
 def with_edge(second: int, columns: int) -> Shown:
     """The empty shop, and somebody who is to be seen by so many columns at the left."""
-    pixels = SHOP.picture(EMPTY_S + second).copy()
+    pixels = cv2.add(SHOP.empty(), np.random.default_rng(second).integers(0, 3, (180, 320, 3)).astype(np.uint8))
     pixels[60:100, :columns] = 0
     return Shown(pixels, START_US + second * SECOND_US)
 
