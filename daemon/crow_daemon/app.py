@@ -36,7 +36,10 @@ POLL_S = 0.1
 class Daemon:
     """All parts of one daemon."""
 
-    def __init__(self, settings: DaemonSettings, notifier: Notifier, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: DaemonSettings, notifier: Notifier, clock: Clock | None = None, *, only: str | None = None
+    ) -> None:
+        """With `only`, the id of a camera, no other one is read; all else is as ever."""
         self._settings = settings
         self._notifier = notifier
         self._clock = clock or SystemClock()
@@ -56,6 +59,7 @@ class Daemon:
             self._clock,
             Terms(settings.log_level, capture.worker_memory_mb << 20, settings.detector.config),
             capture.cameras_per_worker,
+            only,
         )
         self._uplink = Uplink(
             settings.uplink,
@@ -90,6 +94,10 @@ class Daemon:
         await self._stop.wait()
         await self._stop_in_order(reporter, writer, uplink)
         return not self._tasks.failed
+
+    def stop(self) -> None:
+        """Asks for the orderly end that a signal asks for."""
+        self._stop.set()
 
     async def _stop_in_order(
         self, reporter: "asyncio.Task[None]", writer: "asyncio.Task[None]", uplink: "asyncio.Task[None]"

@@ -68,20 +68,7 @@ class RecordingSource(PyavSource):
             yield None
 
     def _open_container(self) -> InputContainer:
-        path: Path = self._recording.path
-        if not path.is_file():
-            raise CrowError(Kind.NOT_FOUND, "recording_missing", f"there is no file {path}")
-        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        try:
-            return av.open(f"file:{path}", options=options)
-        except PermissionError:
-            raise CrowError(Kind.UNAVAILABLE, "recording_unreadable", f"{path} may not be read") from None
-        except (av.FFmpegError, ValueError) as error:
-            raise CrowError(
-                Kind.UNSUPPORTED,
-                "recording_unreadable",
-                f"{path} is no usable video (MP4, MOV, MKV, WebM, AVI, TS): {type(error).__name__}",
-            ) from None
+        return open_recording(self._recording.path)
 
     def _look_ahead(self, container: InputContainer) -> None:
         """Learns the first picture's time and how far apart keyframes are."""
@@ -198,3 +185,20 @@ def _is_before(container: InputContainer, stream_us: int) -> bool:
         return False
     at_us = None if packet is None else microseconds(packet.pts, stream)
     return packet is not None and packet.is_keyframe and at_us is not None and at_us <= stream_us
+
+
+def open_recording(path: Path) -> InputContainer:
+    """Opens a video file, which may open nothing else. Raises CrowError(NOT_FOUND, UNAVAILABLE, UNSUPPORTED)."""
+    if not path.is_file():
+        raise CrowError(Kind.NOT_FOUND, "recording_missing", f"there is no file {path}")
+    options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+    try:
+        return av.open(f"file:{path}", options=options)
+    except PermissionError:
+        raise CrowError(Kind.UNAVAILABLE, "recording_unreadable", f"{path} may not be read") from None
+    except (av.FFmpegError, ValueError) as error:
+        raise CrowError(
+            Kind.UNSUPPORTED,
+            "recording_unreadable",
+            f"{path} is no usable video (MP4, MOV, MKV, WebM, AVI, TS): {type(error).__name__}",
+        ) from None

@@ -9,6 +9,7 @@ import click
 from crow_daemon import settings
 from crow_daemon.cli.camera import camera
 from crow_daemon.cli.grab import grab, mosaic
+from crow_daemon.cli.process import process
 from crow_daemon.cli.spool import spool as spool_group
 from crow_daemon.cli.status import status
 from crow_daemon.registry.registry import Registry
@@ -47,6 +48,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 main.add_command(camera)
 main.add_command(grab)
 main.add_command(mosaic)
+main.add_command(process)
 main.add_command(spool_group)
 main.add_command(status)
 

@@ -7,7 +7,8 @@ Invariants
 3. A camera is sampled at the pace that was asked of it last, from its start on.
 4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart. One
    that was interrupted goes on behind the camera's last frame that was taken over.
-5. Exactly the enabled, unfinished cameras are expected to give samples, from `reconcile` on.
+5. Exactly the enabled, unfinished cameras are expected to give samples, from `reconcile` on. Where one camera alone is
+   to be read, the samples of the others are missed as they are while no daemon runs.
 
 Used by the event loop alone; the registry by one thread at a time.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from crow_daemon.capture.ledger import Missed
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState
 from crow_daemon.ledger.book import Book
 from crow_daemon.pool.placement import Group, Loss, LossReason, after, passes_on
@@ -50,15 +52,26 @@ class CapturePool:
     """All cameras of one daemon."""
 
     def __init__(
-        self, registry: Registry, line: Line, book: Book, clock: Clock, terms: Terms, cameras_per_worker: int
+        self,
+        registry: Registry,
+        line: Line,
+        book: Book,
+        clock: Clock,
+        terms: Terms,
+        cameras_per_worker: int,
+        only: str | None = None,
     ) -> None:
-        """Nothing runs before `start`; frames go to `line`, and `book` learns of every sample."""
+        """Nothing runs before `start`; frames go to `line`, and `book` learns of every sample.
+
+        With `only`, no other camera than that one is read.
+        """
         self._registry = registry
         self._line = line
         self._book = book
         self._clock = clock
         self._terms = terms
         self._cameras_per_worker = cameras_per_worker
+        self._only = only
         self._known = _Read(-1, {}, {})
         self._workers: list[Worker] = []
         self._lives: set[asyncio.Task[None]] = set()
@@ -146,13 +159,17 @@ class CapturePool:
     def _follow(self, read: _Read) -> None:
         self._known = read
         cameras = read.cameras
-        self._book.follow([camera for camera in cameras.values() if camera.wanted], Moment.now(self._clock))
+        now = Moment.now(self._clock)
+        self._book.follow([camera for camera in cameras.values() if camera.wanted], now)
+        for camera in cameras.values():
+            if camera.wanted and not self._is_ours(camera):
+                self._book.account(camera, now).no_stream(Missed.DAEMON_DOWN, now)
         self._finished = {key: old for key, old in self._finished.items() if cameras.get(key) == old}
         for camera_id, worker in list(self._homes.items()):
             if not self._is_wanted(worker.posts[camera_id].camera):
                 worker.remove(camera_id)
-        unread = [camera for camera in cameras.values() if not camera.wanted and camera.id not in self._homes]
-        self._idle = {camera.id: self._idle_state(camera) for camera in unread}
+        unread = [camera for camera in cameras.values() if not (camera.wanted and self._is_ours(camera))]
+        self._idle = {camera.id: self._idle_state(camera) for camera in unread if camera.id not in self._homes}
         for camera in cameras.values():
             self._place(camera)
 
@@ -160,7 +177,10 @@ class CapturePool:
         """Whether the camera is to be read, as it is here."""
         known = self._known.cameras.get(camera.id)
         is_present = known is not None and known.wanted and known.revision == camera.revision
-        return is_present and camera.id not in self._finished
+        return is_present and camera.id not in self._finished and self._is_ours(camera)
+
+    def _is_ours(self, camera: Camera) -> bool:
+        return self._only in (None, camera.id)
 
     def _place(self, camera: Camera) -> None:
         """Finds a worker for a camera that is wanted and has none."""
@@ -243,5 +263,7 @@ class CapturePool:
 
     def _idle_state(self, camera: Camera) -> CameraSnapshot:
         state = CameraState.FINISHED if camera.enabled else CameraState.DISABLED
+        if camera.wanted:
+            state = CameraState.STOPPED  # another camera alone is read
         before = self._idle.get(camera.id)
         return before if before and before.state is state else CameraSnapshot(camera.id, state, self._clock.now_us())

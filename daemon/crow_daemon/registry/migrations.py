@@ -46,5 +46,13 @@ def m001_cameras(db: Database) -> None:
             password text not null
         ) strict, without rowid"""
     )
+    db.execute(
+        """create table read_recording (  -- to its end; never again for this camera
+            camera_id text not null references camera (id) on delete cascade,
+            path text not null,
+            start_us integer not null,
+            primary key (camera_id, path, start_us)
+        ) strict, without rowid"""
+    )
     db.execute("create table registry (version integer not null) strict")  # rises with every change
     db.execute("insert into registry (version) values (1)")

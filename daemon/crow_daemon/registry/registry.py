@@ -98,13 +98,12 @@ class Registry:
     def update(self, camera: Camera, new_password: Secret | None = None) -> None:
         """Stores a changed camera; without `new_password` the old one stays, unless the user name is gone.
 
-        A recording that is exchanged, or enabled after it was disabled, is read again; what was taken of it is skipped.
+        A recording that was read to its end stays finished, whatever was read in its place meanwhile.
         Raises CrowError(NOT_FOUND).
         """
         with self._change() as (db, version):
-            before = self.get(camera.id)
-            again = camera.source != before.source or (camera.enabled and not before.enabled)
-            after = replace(camera, revision=version, finished=before.finished and not again)
+            self.get(camera.id)
+            after = replace(camera, revision=version, finished=self.was_read(camera))
             columns = ", ".join(f"{column} = :{column}" for column in _COLUMNS.split(", "))
             db.execute(f"update camera set {columns} where id = :id", _row(after))  # noqa: S608 — a constant
             _set_password(db, after, new_password)
@@ -119,6 +118,19 @@ class Registry:
         """Remembers that a recording was read to its end, unless it was changed since."""
         with self._change() as (db, _):
             db.execute("update camera set finished = 1 where id = ? and revision = ?", (camera_id, revision))
+            db.execute(
+                "insert or ignore into read_recording select id, path, recording_start_us from camera "
+                "where id = ? and revision = ? and kind = ?",
+                (camera_id, revision, SourceKind.FILE),
+            )
+
+    def was_read(self, camera: Camera) -> bool:
+        """Whether the camera's source is a recording that was read to its end for it."""
+        if not isinstance(camera.source, Recording):
+            return False
+        key = (camera.id, str(camera.source.path), camera.source.start_us)
+        query = "select 1 from read_recording where camera_id = ? and path = ? and start_us = ?"
+        return self._db.execute(query, key).fetchone() is not None
 
     def close(self) -> None:
         """Closes the file."""

@@ -209,7 +209,7 @@ def test_a_revision_is_never_used_twice(registry: Registry) -> None:
     assert revisions == sorted(set(revisions))
 
 
-def test_a_finished_recording_is_finished_until_it_is_exchanged_or_enabled_anew(registry: Registry) -> None:
+def test_a_recording_that_was_read_to_its_end_is_never_read_again(registry: Registry) -> None:
     recording = Camera("monday", "Monday", Recording(Path("/rec/a.mp4"), 0))
     registry.add(recording)
     stale = registry.get("monday").revision
@@ -219,8 +219,18 @@ def test_a_finished_recording_is_finished_until_it_is_exchanged_or_enabled_anew(
     registry.mark_finished("monday", registry.get("monday").revision)
     registry.update(replace(registry.get("monday"), name="Again"))
     assert registry.get("monday").finished
-    registry.update(replace(registry.get("monday"), source=Recording(Path("/rec/b.mp4"), 0)))
+    for enabled in (False, True):
+        registry.update(replace(registry.get("monday"), enabled=enabled))
+    assert registry.get("monday").finished
+    for other in (Recording(Path("/rec/b.mp4"), 0), Recording(Path("/rec/a.mp4"), 1)):
+        registry.update(replace(registry.get("monday"), source=other))
+        assert not registry.get("monday").finished
+    registry.update(replace(registry.get("monday"), source=recording.source))
+    assert registry.get("monday").finished
+    registry.remove("monday")
+    registry.add(recording)
     assert not registry.get("monday").finished
+    assert not registry.was_read(recording)
 
 
 def test_a_damaged_entry_is_named(registry: Registry) -> None:
