@@ -11,6 +11,7 @@ All bytes come from outside. Nothing is allocated by a size that they state, eve
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -133,6 +134,40 @@ def sequence_parameters(encoding: Encoding, nal: bytes) -> SequenceParameters:
         return _h264_sequence(bits) if encoding is Encoding.H264 else _h265_sequence(bits)
     except BitsExhaustedError:
         raise _not_a_keyframe("its sequence parameters are damaged") from None
+
+
+def picture_size(encoding: Encoding, parameter_sets: Iterable[bytes]) -> tuple[int, int] | None:
+    """Width and height in pixels by the first sequence parameter set that says them; None where none does."""
+    kind = _H264_SPS if encoding is Encoding.H264 else _H265_SPS
+    for unit in parameter_sets:
+        if nal_type(encoding, unit) == kind:
+            with suppress(CrowError):
+                parameters = sequence_parameters(encoding, unit)
+                return parameters.width, parameters.height
+    return None
+
+
+@lru_cache(maxsize=_CACHED_PARAMETER_SETS)
+def parameter_set_number(encoding: Encoding, nal: bytes) -> int:
+    """The number of a parameter set, a NAL unit without its start code: a later one of its type replaces it by that.
+
+    Raises CrowError: INVALID "not_a_keyframe" for a damaged one.
+    """
+    kind = nal_type(encoding, nal)
+    if kind == _H265_VPS and encoding is Encoding.H265:
+        return _video_number(nal)
+    bits = _header(encoding, nal)
+    try:
+        if kind == _H264_SPS and encoding is Encoding.H264:
+            bits.take(24)  # profile, constraint flags, level
+        elif kind == _H265_SPS and encoding is Encoding.H265:
+            bits.take(4)  # sps_video_parameter_set_id
+            sub_layers = bits.take(3)
+            bits.flag()  # sps_temporal_id_nesting_flag
+            _skip_h265_profile(bits, sub_layers)
+        return bits.unsigned()
+    except BitsExhaustedError:
+        raise _not_a_keyframe("its parameter sets are damaged") from None
 
 
 def inspect_keyframe(encoding: Encoding, access_unit: bytes) -> tuple[int, int]:

@@ -12,8 +12,8 @@ import pytest
 from camera_rig import CANARY, LOGIN, USER
 
 from crow_daemon.capture.preflight import describe
-from crow_daemon.capture.rtsp_auth import authorization, best_challenge
 from crow_daemon.registry.url import CameraUrl
+from crow_daemon.rtsp.login import authorization, best_challenge
 from crow_shared.errors import CrowError, Kind
 
 SDP = b"v=0\r\nm=audio 0 RTP/AVP 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 %s/90000\r\nm=application 0 RTP/AVP 107\r\n"

@@ -1,0 +1,1 @@
+"""A reader of cameras that keeps their keyframes alone: RTSP over TCP, without libav, at a fraction of its cost."""

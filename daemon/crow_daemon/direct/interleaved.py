@@ -1,0 +1,155 @@
+"""Walks what comes on an RTSP connection that streams (RFC 2326 section 10.12), and looks at as little as possible.
+
+Most bytes of a stream are of pictures that are not wanted. So of each packet its length is read, and the byte that says
+what it holds; only packets of keyframes are taken. No I/O: whoever reads the socket fills `space()` and calls `walk`.
+
+Invariants
+1. The same bytes give the same keyframes, reports and answers, however they are cut.
+2. Memory is bounded by the buffer, whose bytes are used again and again, and by the keyframe that is being assembled.
+3. What is no packet is passed over, up to the next packet of this stream; more than `_MAX_GARBAGE_BYTES` of it in a row
+   are an error.
+"""
+
+import struct
+from typing import Literal
+
+from crow_daemon.direct.keyframes import KeyframeAssembler
+from crow_daemon.direct.payloads import Look
+from crow_daemon.direct.rtp import HEADER_BYTES, PLAIN, SenderReport, payload_begin, sender_report
+from crow_daemon.rtsp.message import Answer, next_answer
+from crow_shared.errors import CrowError, Kind
+
+BUFFER_BYTES = 256 << 10  # more than the longest packet and the longest answer together
+_BEYOND = 16  # bytes behind the space, so that the headers of an empty packet at its end can be looked at
+_DOLLAR = 0x24
+_FRAME_BYTES = 4  # "$", channel, length
+_MAX_GARBAGE_BYTES = 1 << 20
+_FRAME = struct.Struct(">BBH")
+_RTP_HEADER = struct.Struct(">BBHII")
+
+
+class InterleavedStream:
+    """The bytes of one connection."""
+
+    def __init__(self, assembler: KeyframeAssembler, payload_type: int, channels: tuple[int, int]) -> None:
+        """`channels` are those of RTP and RTCP."""
+        self._assembler = assembler
+        self._payload_type = payload_type
+        self._rtp_channel, self._rtcp_channel = channels
+        self._buffer = bytearray(BUFFER_BYTES + _BEYOND)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._answers: list[Answer] = []
+        self._lost = False  # what comes next need not be the beginning of a packet or an answer
+        self._garbage_bytes = 0  # since the last packet
+        self.report: SenderReport | None = None  # the latest
+
+    def space(self) -> memoryview:
+        """Where to put the bytes that come next."""
+        return self._view[self._filled : BUFFER_BYTES]
+
+    def walk(self, received: int) -> bool:
+        """Goes through so many bytes more; whether packets of the video were among them. Raises CrowError."""
+        buffer, view, take = self._buffer, self._view, self._assembler.take
+        first_bytes, fragment_bytes = self._assembler.first_bytes, self._assembler.fragment_bytes
+        rtp_channel, fragment_at = self._rtp_channel, self._assembler.fragment_at
+        fragment, plain, dollar = int(Look.FRAGMENT), PLAIN, _DOLLAR
+        engaged, lost = self._assembler.engaged, self._lost
+        position, passed, video = 0, -1, False
+        end = self._filled + received
+        while position + _FRAME_BYTES <= end:
+            if lost or buffer[position] != dollar:
+                position, found = self._back_on_track(position, end)
+                lost = not found
+                if lost:
+                    break
+                continue
+            following = position + 4 + (buffer[position + 2] << 8 | buffer[position + 3])
+            if following > end:
+                break
+            if buffer[position + 1] != rtp_channel:
+                if buffer[position + 1] == self._rtcp_channel:
+                    self.report = sender_report(view[position + 4 : following]) or self.report
+                position = following
+                continue
+            if buffer[position + 4] == plain:
+                payload = position + 16
+            else:
+                payload = payload_begin(buffer, position + 4, following)
+                if payload < 0:
+                    lost = True
+                    continue
+            if not engaged:
+                look = first_bytes[buffer[payload]]
+                if look == fragment:
+                    look = fragment_bytes[buffer[payload + fragment_at]]
+                if look and passed >= 0:
+                    self._assembler.passed_over(view[passed : passed + HEADER_BYTES])
+                    passed = -1
+                engaged = look != 0
+            if engaged:
+                take(view[position + 4 : following])
+                engaged = self._assembler.engaged
+                first_bytes = self._assembler.first_bytes
+            else:
+                passed = position + 4
+            video = True
+            position = following
+        if passed >= 0:
+            self._assembler.passed_over(view[passed : passed + HEADER_BYTES])
+        self._lost, self._filled = lost, end - position
+        buffer[: self._filled] = buffer[position:end]
+        return video
+
+    def take_answers(self) -> list[Answer]:
+        """What was answered between the packets since the last call."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def _back_on_track(self, position: int, end: int) -> tuple[int, bool]:
+        """Where the next packet begins, behind an answer or garbage; False when that is still to come."""
+        at = position
+        verdict = self._begins(at, end)
+        while verdict is False:
+            at = min(
+                (found for byte in (b"$", b"R") if (found := self._buffer.find(byte, at + 1, end)) > 0), default=end
+            )
+            verdict = self._begins(at, end)
+        self._garbage_bytes += at - position
+        if self._garbage_bytes > _MAX_GARBAGE_BYTES:
+            raise CrowError(Kind.CORRUPT, "stream_garbled", "the camera sends what is no RTP")
+        if verdict is None:
+            return at, False
+        self._garbage_bytes = 0
+        return verdict, True
+
+    def _begins(self, at: int, end: int) -> int | Literal[False] | None:
+        """`at` if a packet of the stream begins there; if an answer does, where it ends; None if that is to be seen."""
+        buffer = self._buffer
+        if at == end:
+            return None
+        if buffer[at] != _DOLLAR:
+            try:
+                found = next_answer(buffer, at, end)
+            except CrowError:
+                return False
+            if found is None:
+                return None
+            self._answers.append(found[0])
+            return found[1]
+        if end - at < _FRAME_BYTES + HEADER_BYTES:
+            return None
+        return at if self._is_ours(at) else False
+
+    def _is_ours(self, at: int) -> bool:
+        """Whether the header of a packet of the video lies there."""
+        _, channel, length = _FRAME.unpack_from(self._buffer, at)
+        begin = at + _FRAME_BYTES
+        flags, kind, _, _, ssrc = _RTP_HEADER.unpack_from(self._buffer, begin)
+        return (
+            channel == self._rtp_channel
+            and length >= HEADER_BYTES
+            and flags & 0xC0 == PLAIN & 0xC0
+            and kind & 0x7F == self._payload_type
+            and self._assembler.ssrc in (None, ssrc)
+        )
