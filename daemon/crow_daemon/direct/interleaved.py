@@ -5,7 +5,7 @@ what it holds; only packets of keyframes are taken. No I/O: whoever reads the so
 
 Invariants
 1. The same bytes give the same keyframes, reports and answers, however they are cut.
-2. Memory is bounded by the buffer, whose bytes are used again and again, and by the keyframe that is being assembled.
+2. Between two calls of `walk` a stream keeps what is incomplete alone: a packet, an answer, a keyframe.
 3. What is no packet is passed over, up to the next packet of this stream; more than `_MAX_GARBAGE_BYTES` of it in a row
    are an error.
 """
@@ -19,7 +19,7 @@ from crow_daemon.direct.rtp import HEADER_BYTES, PLAIN, SenderReport, payload_be
 from crow_daemon.rtsp.message import Answer, next_answer
 from crow_shared.errors import CrowError, Kind
 
-BUFFER_BYTES = 256 << 10  # more than the longest packet and the longest answer together
+BUFFER_BYTES = 512 << 10  # more than the longest packet or answer, and than most cameras send between two looks
 _BEYOND = 16  # bytes behind the space, so that the headers of an empty packet at its end can be looked at
 _DOLLAR = 0x24
 _FRAME_BYTES = 4  # "$", channel, length
@@ -28,17 +28,27 @@ _FRAME = struct.Struct(">BBH")
 _RTP_HEADER = struct.Struct(">BBHII")
 
 
+class Buffer:
+    """Where bytes are received and gone through; shared by all streams that one thread reads."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.data = bytearray(BUFFER_BYTES + _BEYOND)
+        self.view = memoryview(self.data)
+
+
 class InterleavedStream:
     """The bytes of one connection."""
 
-    def __init__(self, assembler: KeyframeAssembler, payload_type: int, channels: tuple[int, int]) -> None:
-        """`channels` are those of RTP and RTCP."""
+    def __init__(
+        self, assembler: KeyframeAssembler, payload_type: int, channels: tuple[int, int], buffer: Buffer
+    ) -> None:
+        """`channels` are those of RTP and RTCP; `buffer` is not used by others between `space` and `walk`."""
         self._assembler = assembler
         self._payload_type = payload_type
         self._rtp_channel, self._rtcp_channel = channels
-        self._buffer = bytearray(BUFFER_BYTES + _BEYOND)
-        self._view = memoryview(self._buffer)
-        self._filled = 0
+        self._buffer, self._view = buffer.data, buffer.view
+        self._rest = b""  # the beginning of a packet or an answer
         self._answers: list[Answer] = []
         self._lost = False  # what comes next need not be the beginning of a packet or an answer
         self._garbage_bytes = 0  # since the last packet
@@ -46,7 +56,8 @@ class InterleavedStream:
 
     def space(self) -> memoryview:
         """Where to put the bytes that come next."""
-        return self._view[self._filled : BUFFER_BYTES]
+        self._view[: len(self._rest)] = self._rest
+        return self._view[len(self._rest) : BUFFER_BYTES]
 
     def walk(self, received: int) -> bool:
         """Goes through so many bytes more; whether packets of the video were among them. Raises CrowError."""
@@ -56,7 +67,7 @@ class InterleavedStream:
         fragment, plain, dollar = int(Look.FRAGMENT), PLAIN, _DOLLAR
         engaged, lost = self._assembler.engaged, self._lost
         position, passed, video = 0, -1, False
-        end = self._filled + received
+        end = len(self._rest) + received
         while position + _FRAME_BYTES <= end:
             if lost or buffer[position] != dollar:
                 position, found = self._back_on_track(position, end)
@@ -97,8 +108,7 @@ class InterleavedStream:
             position = following
         if passed >= 0:
             self._assembler.passed_over(view[passed : passed + HEADER_BYTES])
-        self._lost, self._filled = lost, end - position
-        buffer[: self._filled] = buffer[position:end]
+        self._lost, self._rest = lost, bytes(view[position:end])
         return video
 
     def take_answers(self) -> list[Answer]:

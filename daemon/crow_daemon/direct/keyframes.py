@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from crow_daemon.capture.source import Coded
 from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.payloads import PAYLOADS
-from crow_daemon.direct.rtp import payload_of
+from crow_daemon.direct.rtp import PLAIN, payload_of
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
 from crow_shared.h26x import (
@@ -36,6 +36,7 @@ _MAX_RECOVERY_POINTS = 3  # without a keyframe: the camera refreshes its picture
 _RECOVERY_POINT = 6  # type of an SEI message (H.264 and H.265, annex D)
 _MAX_SEI_MESSAGES = 16
 _RTP_HEADER = struct.Struct(">xBHII")
+_CONTINUED_BYTES = 15  # of a fragment, up to its data
 _MARKER = 0x80  # on the last packet of a picture
 _FRAGMENT_START, _FRAGMENT_END = 0x80, 0x40
 
@@ -50,12 +51,13 @@ class Keyframe:
 
 
 class KeyframeAssembler:
-    """Of one stream. Is given the packets that `first_bytes` and `fragment_bytes` name, and all while it is `engaged`."""
+    """Of one stream; takes the packets that `first_bytes` and `fragment_bytes` name, and all while it is `engaged`."""
 
     def __init__(self, encoding: Encoding, payload_type: int, parameter_sets: Iterable[bytes]) -> None:
         """`parameter_sets` are what the stream's description told of them."""
         self._encoding = encoding
         self._payloads = PAYLOADS[encoding]
+        self._kinds = self._payloads.kinds
         self._payload_type = payload_type
         self._finished: list[Keyframe | None] = []
         self._keyframe_slices = KEYFRAME_SLICES[encoding]
@@ -64,6 +66,7 @@ class KeyframeAssembler:
         self._rejected = 0
         self._aliens = 0
         self._recovery_points = 0
+        self._first_bytes_later = self._payloads.first_bytes(with_sei=False)
         self.first_bytes = self._payloads.first_bytes(with_sei=True)
         self.fragment_at = self._payloads.header_bytes  # where in a payload the byte for `fragment_bytes` is
         self.fragment_bytes = self._payloads.fragment_bytes()
@@ -77,8 +80,10 @@ class KeyframeAssembler:
         self._is_mixed = False  # it has slices that need other pictures
         self._slices = bytearray()  # an Annex B byte stream
         self._open = False  # its last NAL unit is a fragment that goes on
+        self._middle = b""  # how the payloads of the following fragments begin, while it does
+        self._continued = struct.Struct(f">HHQ{self.fragment_at + 1}s")
         for unit in parameter_sets:
-            self._keep(self._payloads.kind(unit[0]), unit)
+            self._keep(self._kinds[unit[0]], unit)
 
     def passed_over(self, packet: memoryview) -> None:
         """Packets were not given to `take`, up to this one."""
@@ -87,6 +92,8 @@ class KeyframeAssembler:
 
     def take(self, packet: memoryview) -> None:
         """The next packet. Raises CrowError: UNSUPPORTED "direct_unsupported", UNAVAILABLE "stream_undecodable"."""
+        if self._middle and len(packet) > _CONTINUED_BYTES and self._goes_on(packet):
+            return
         kind, sequence, timestamp, ssrc = _RTP_HEADER.unpack_from(packet)
         if kind & 0x7F != self._payload_type:
             return
@@ -111,12 +118,26 @@ class KeyframeAssembler:
         finished, self._finished = self._finished, []
         return finished
 
+    def _goes_on(self, packet: memoryview) -> bool:
+        """Whether it is the next fragment of the same slice, and neither its last nor in any way special: most are."""
+        flags, sequence, source, fragment = self._continued.unpack_from(packet)
+        if (
+            fragment != self._middle
+            or sequence != self.next_sequence
+            or source != self._timestamp << 32 | (self.ssrc or 0)
+            or flags != PLAIN << 8 | self._payload_type
+        ):
+            return False
+        self.next_sequence = sequence + 1 & 0xFFFF
+        self._append(packet[self._continued.size :])
+        return True
+
     def parameter_sets(self) -> list[bytes]:
         """Those to put before a keyframe, in the order in which they refer to one another."""
         return [self._parameter_sets[key] for key in sorted(self._parameter_sets, key=lambda key: key[0])]
 
     def _payload(self, payload: memoryview) -> None:
-        kind = self._payloads.kind(payload[0])
+        kind = self._kinds[payload[0]]
         if kind == self._payloads.fragment:
             self._fragment(payload)
         elif self._open:
@@ -144,6 +165,7 @@ class KeyframeAssembler:
             self._append(START_CODE + header)
         self._append(payload[header_bytes + 1 :])
         self._open = not mark & _FRAGMENT_END
+        self._middle = bytes((*payload[:header_bytes], kind)) if self._open and not self._broken else b""
 
     def _aggregate(self, payload: memoryview) -> None:
         """STAP-A (RFC 6184 section 5.7.1) or AP (RFC 7798 section 4.4.2)."""
@@ -154,7 +176,7 @@ class KeyframeAssembler:
                 self._broken = True
                 return
             unit = payload[at + 2 : end]
-            self._unit(self._payloads.kind(unit[0]), unit)
+            self._unit(self._kinds[unit[0]], unit)
             at = end
 
     def _unit(self, kind: int, unit: memoryview) -> None:
@@ -186,7 +208,7 @@ class KeyframeAssembler:
         self._slices += part
         if len(self._slices) > MAX_PICTURE_BYTES:
             self._slices.clear()
-            self._broken = True
+            self._broken, self._middle = True, b""
             self._reject(f"its keyframes are larger than {MAX_PICTURE_BYTES >> 20} MiB")
 
     def _finish(self) -> None:
@@ -197,7 +219,7 @@ class KeyframeAssembler:
             assert self.ssrc is not None
             self._finished.append(None if coded is None else Keyframe(self.ssrc, self._timestamp, coded))
         self.engaged = self._broken = self._is_key = self._is_mixed = self._open = False
-        self._slices = bytearray()
+        self._slices, self._middle = bytearray(), b""
 
     def _inspected(self) -> Coded | None:
         if self._is_mixed:
@@ -216,7 +238,7 @@ class KeyframeAssembler:
             return None
         self._found = True
         self._rejected = self._aliens = 0
-        self.first_bytes = self._payloads.first_bytes(with_sei=False)
+        self.first_bytes = self._first_bytes_later
         return Coded(self._encoding, access_unit, width, height)
 
     def _reject(self, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from crow_shared.frame import Encoding
 from crow_shared.h26x import KEYFRAME_SLICES, PARAMETER_SETS
@@ -27,9 +28,11 @@ class Payloads:
     interleaved: frozenset[int]  # kinds whose NAL units come in another order than that of decoding, or extended
     alien: frozenset[int]  # kinds that no camera sends: a stream of another codec has them in every picture
 
-    def kind(self, first_byte: int) -> int:
-        """The type of a payload or NAL unit."""
-        return first_byte & 31 if self.encoding is Encoding.H264 else first_byte >> 1 & 63
+    @cached_property
+    def kinds(self) -> bytes:
+        """The type of a payload or NAL unit, by its first byte."""
+        h264 = self.encoding is Encoding.H264
+        return bytes(byte & 31 if h264 else byte >> 1 & 63 for byte in range(256))
 
     def first_bytes(self, *, with_sei: bool) -> bytes:
         """What to do (`Look`) with a packet whose payload begins with the byte that is the index.
@@ -38,8 +41,7 @@ class Payloads:
         """
         taken = {*self._kept, *self.interleaved, *self.alien, self.aggregate} | ({self.sei} if with_sei else set())
         looks = (
-            Look.FRAGMENT if kind == self.fragment else Look.TAKE if kind in taken else Look.SKIP
-            for kind in map(self.kind, range(256))
+            Look.FRAGMENT if kind == self.fragment else Look.TAKE if kind in taken else Look.SKIP for kind in self.kinds
         )
         return bytes(looks)
 

@@ -1,18 +1,13 @@
-"""Reads the socket of a stream that plays, now and then, and gives the keyframes in it.
-
-A camera's thread sleeps, takes what has come in the meantime off the socket in one piece, and goes through it; so what
-a camera costs is how often its thread wakes and how many packets come.
+"""One stream that plays, as `ReadingThread` reads it and its camera's thread takes the keyframes.
 
 Invariants
-1. A sleep ends at once by the `stop` event; nothing else is waited for.
-2. Memory is bounded by the buffer of `InterleavedStream`, a keyframe, and what the system keeps for the socket: a
-   camera that sends faster is read more often.
-3. A stream is given up when no video came for `READ_TIMEOUT_S`, or no whole keyframe for long.
+1. `look` never waits. Keyframes that nobody takes are held up to `_MOST_HELD`; then the socket is left alone until they
+   are taken, as if the camera's thread read it itself.
+2. The stream ends once, by a CrowError, for no video in `READ_TIMEOUT_S`, for no whole keyframe for long, or for what
+   the camera or its bytes did; what came before is taken first.
 """
 
-import socket
-import threading
-from collections.abc import Iterator
+from queue import SimpleQueue
 
 from crow_daemon.capture.state import STREAM_STALLED
 from crow_daemon.direct.failures import unsupported
@@ -26,14 +21,16 @@ from crow_shared.errors import CrowError, Kind
 READ_TIMEOUT_S = 4.0
 FIRST_KEYFRAME_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
 MIN_PATIENCE_S = 10.0  # later: this, or three times the longest distance of keyframes
+YOUNG_S = 2.0  # for so long the system does not know yet how much it has to hold between two looks
 
-_SLEEP_S = (0.02, 0.25)  # between two looks at the socket: shortest, and longest
-_SHORTER, _LONGER = 0.5, 1.25  # after a look that filled the buffer; after one that brought little
-_LITTLE_BYTES = 128 << 10
+Item = tuple[Keyframe | None, int]  # None for a damaged keyframe; when it arrived, in microseconds since the Unix epoch
+
+_MOST_HELD = 4
+_MOST_READS = 16  # in one look, so that no camera keeps the others waiting
 
 
 class KeyframeReader:
-    """Of one connection. Used by one thread."""
+    """Of one connection. `look` is for the reading thread, `take` for the camera's, `stop` for any."""
 
     def __init__(
         self,
@@ -49,71 +46,100 @@ class KeyframeReader:
         self._assembler = assembler
         self._timeline = timeline
         self._clock = clock
-        self._sleep_s = _SLEEP_S[0]
-        self._more = False  # the last look did not empty the socket
+        self._sock, self._early = session.stream()
+        self._held: SimpleQueue[Item | Exception | None] = SimpleQueue()
+        self._stopped = False
+        self._hurried = True  # more may be there than the system can hold until the next look at leisure
         self._looked_us = clock.now_us()
-        self._video_s = self._keyframe_s = clock.monotonic_s()
-        self._longest_s = 0.0  # between two keyframes
+        self._begun_s = clock.monotonic_s()
+        self._video_s = self._keyframe_s = self._begun_s  # when the last ones came
+        self._longest_s = 0.0  # from one keyframe to the next
         self._found = False  # a whole keyframe
         self._damaged = False  # one that was not whole
 
-    def keyframes(self, stop: threading.Event) -> Iterator[tuple[Keyframe | None, int]]:
-        """Each keyframe, None for a damaged one, and when it arrived, in microseconds since the Unix epoch.
+    def take(self) -> Item | None:
+        """The next keyframe; None once `stop` was called. Raises the CrowError by which the stream ended."""
+        item = self._held.get()
+        if self._stopped or item is None:
+            return None
+        if isinstance(item, Exception):
+            raise item
+        return item
 
-        Ends when `stop` is set. Raises CrowError when the stream ends, stalls, or is not for this reader.
-        """
-        sock, early = self._session.stream()
+    def stop(self) -> None:
+        """Ends `take` at once."""
+        self._stopped = True
+        self._held.put(None)
+
+    def end(self, error: Exception) -> None:
+        """The stream is not looked at any more."""
+        self._held.put(error)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the next look had better be soon."""
+        return self._hurried
+
+    def look(self) -> None:
+        """Goes through what has come. Raises the CrowError by which the stream ends."""
+        now_s = self._clock.monotonic_s()
+        if self._held.qsize() >= _MOST_HELD:
+            self._video_s = now_s  # what comes waits for us, not we for it
+        else:
+            self._read(now_s)
+            self._watch(now_s)
+        self._session.tend(now_s, self._assembler.ssrc, self._assembler.next_sequence or 0)
+
+    def _read(self, now_s: float) -> None:
+        now_us = self._clock.now_us()
+        early, self._early = self._early, b""
         while early:
             space = self._stream.space()
             part, early = early[: len(space)], early[len(space) :]
             space[: len(part)] = part
-            yield from self._walked(len(part))
-        while not stop.wait(0.0 if self._more else self._sleep_s):
-            yield from self._walked(self._received(sock))
-            now_s = self._clock.monotonic_s()
-            self._watch(now_s)
-            for answer in self._stream.take_answers():
-                self._session.answered(answer)
-            self._session.tend(now_s, self._assembler.ssrc, self._assembler.next_sequence or 0)
-
-    def _received(self, sock: socket.socket) -> int:
-        """How many bytes came into the stream's space."""
-        space = self._stream.space()
-        try:
-            received = sock.recv_into(space)
-        except BlockingIOError:
-            received = 0
-        except OSError as error:
-            raise self._session.lost(f"ended the stream ({type(error).__name__})") from None
-        else:
-            if not received:
-                raise self._session.lost("ended the stream")
-        self._more = received == len(space)
-        if self._more:
-            self._sleep_s = max(_SLEEP_S[0], self._sleep_s * _SHORTER)
-        elif received < _LITTLE_BYTES:
-            self._sleep_s = min(_SLEEP_S[1], self._sleep_s * _LONGER)
-        return received
-
-    def _walked(self, received: int) -> Iterator[tuple[Keyframe | None, int]]:
-        now_us, now_s = self._clock.now_us(), self._clock.monotonic_s()
-        if received and self._stream.walk(received):
-            self._video_s = now_s
+            self._walk(len(part), now_s)
+        filled = True
+        for _ in range(_MOST_READS):
+            space = self._stream.space()
+            received = self._received(space)
+            if received:
+                self._walk(received, now_s)
+            filled = received == len(space)
+            if not filled:
+                break
+        self._hurried = filled or now_s - self._begun_s < YOUNG_S
         for keyframe in self._assembler.take_finished():
-            if keyframe is None:
-                self._damaged = True
-                yield None, now_us
-            else:
-                if self._found:
-                    self._longest_s = max(self._longest_s, now_s - self._keyframe_s)
-                self._found, self._keyframe_s = True, now_s
-                yield keyframe, self._arrival_us(keyframe, now_us)
+            self._hold(keyframe, now_s, now_us)
         self._looked_us = now_us
 
-    def _arrival_us(self, keyframe: Keyframe, now_us: int) -> int:
-        """The newest packet has just come, at most: this keyframe earlier, but not before the look before this one."""
+    def _received(self, space: memoryview) -> int:
+        try:
+            received = self._sock.recv_into(space)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._session.lost(f"ended the stream ({type(error).__name__})") from None
+        if not received:
+            raise self._session.lost("ended the stream")
+        return received
+
+    def _walk(self, received: int, now_s: float) -> None:
+        if self._stream.walk(received):
+            self._video_s = now_s
+        for answer in self._stream.take_answers():
+            self._session.answered(answer)
+
+    def _hold(self, keyframe: Keyframe | None, now_s: float, now_us: int) -> None:
+        if keyframe is None:
+            self._damaged = True
+            self._held.put((None, now_us))
+            return
+        if self._found:
+            self._longest_s = max(self._longest_s, now_s - self._keyframe_s)
+        self._found, self._keyframe_s = True, now_s
+        # The newest packet has just come, so this keyframe earlier; but not before the last look.
         age_us = self._timeline.distance_us(keyframe.timestamp, self._assembler.newest_timestamp)
-        return min(now_us, max(now_us - max(0, age_us), self._looked_us))
+        self._held.put((keyframe, min(now_us, max(now_us - max(0, age_us), self._looked_us))))
 
     def _watch(self, now_s: float) -> None:
         """Raises CrowError when it is no use to wait any longer."""
@@ -121,6 +147,8 @@ class KeyframeReader:
             raise CrowError(
                 Kind.TIMEOUT, STREAM_STALLED, f"{self._session.where} sent nothing for {READ_TIMEOUT_S:.0f} seconds"
             )
+        if now_s - self._keyframe_s <= MIN_PATIENCE_S:
+            return
         patience_s = max(MIN_PATIENCE_S, 3 * self._longest_s) if self._longest_s else FIRST_KEYFRAME_S
         if now_s - self._keyframe_s <= patience_s:
             return

@@ -63,19 +63,13 @@ def sender_report(packet: memoryview) -> SenderReport | None:
     return found
 
 
-def receiver_report(
-    own_ssrc: int, ssrc: int, highest_sequence: int, report: SenderReport | None, age_s: float
-) -> bytes:
+def receiver_report(own_ssrc: int, ssrc: int, highest_sequence: int) -> bytes:
     """A compound RTCP packet that tells the camera that it is heard (RFC 3550 sections 6.4.2 and 6.5).
 
-    `report` came `age_s` seconds ago. Loss and jitter are told as none: what we keep tells nothing of them, and TCP
-    has its own means.
+    It tells of no loss, jitter and delay: over TCP they are not RTP's, and most packets are not looked at.
     """
-    last, since = (report.middle, min(round(age_s * 65536), 0xFFFF_FFFF)) if report is not None else (0, 0)
     words = _OWN_REPORT.size // 4 - 1
-    receiver = _OWN_REPORT.pack(
-        _VERSION_2 | 1, _RECEIVER_REPORT, words, own_ssrc, ssrc, 0, highest_sequence, 0, 0, 0
-    )
+    receiver = _OWN_REPORT.pack(_VERSION_2 | 1, _RECEIVER_REPORT, words, own_ssrc, ssrc, 0, highest_sequence, 0, 0, 0)
     name = b"crow"
     items = bytes([_CNAME, len(name)]) + name
     items += bytes(4 - len(items) % 4)  # at least one zero ends the list

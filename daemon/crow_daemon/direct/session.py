@@ -166,7 +166,6 @@ class Session:
             raise self.lost("takes no requests any more")
 
 
-
 def joined(base: str, control: str | None) -> str:
     """The URL of a part of the stream, as cameras mean it: behind the whole, query included, and not by RFC 3986."""
     if control is None:

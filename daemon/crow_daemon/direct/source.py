@@ -10,6 +10,7 @@ from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
 from crow_daemon.direct.reader import KeyframeReader
+from crow_daemon.direct.reading import READERS, ReadingThread
 from crow_daemon.direct.session import Session
 from crow_daemon.direct.timeline import Timeline
 from crow_daemon.registry.secret import Credentials
@@ -37,8 +38,13 @@ class DirectSource:
         clock: Clock,
         *,
         sent_as_they_are: bool = True,
+        readers: ReadingThread = READERS,
     ) -> None:
-        """Not connected yet. `decoder` is for who looks at a picture; `sent_as_they_are`: keyframes are the frames."""
+        """Not connected yet.
+
+        `decoder` is for who looks at a picture; `sent_as_they_are`: keyframes are the frames; `readers` reads it.
+        """
+        self._readers = readers
         self._url = url
         self._decoder = decoder
         self._clock = clock
@@ -47,6 +53,7 @@ class DirectSource:
         self._capture_clock = CaptureClock()
         self._connection = RtspConnection(url, credentials)
         self._session = Session(self._connection)
+        self._reader: KeyframeReader | None = None
         self._pictures: Iterator[KeyframePicture | None] = iter(())
         self._early: list[KeyframePicture | None] = []  # that came while the stream was being opened
 
@@ -63,7 +70,11 @@ class DirectSource:
         self._pictures = self._read(encoding, video)
         width, height = picture_size(encoding, video.parameter_sets) or self._size_of_first()
         return StreamInfo(
-            _CODEC_NAMES[encoding], width, height, video.fps, reader="direct",
+            _CODEC_NAMES[encoding],
+            width,
+            height,
+            video.fps,
+            reader="direct",
             mode="keyframe" if self._sent_as_they_are else "decode",
         )
 
@@ -80,11 +91,15 @@ class DirectSource:
     def stop(self) -> None:
         """From any thread: ends `open` and `pictures` at once."""
         self._stop.set()
+        if reader := self._reader:
+            reader.stop()
         if not self._session.plays:  # once it does, the connection is still needed to take leave
             self._connection.interrupt()
 
     def close(self) -> None:
         """Takes leave of the camera and gives everything back."""
+        if self._reader is not None:
+            self._readers.remove(self._reader)
         self._session.end()
         self._connection.close()
 
@@ -97,10 +112,14 @@ class DirectSource:
 
     def _read(self, encoding: Encoding, video: VideoDescription) -> Iterator[KeyframePicture | None]:
         assembler = KeyframeAssembler(encoding, video.payload_type, video.parameter_sets)
-        stream = InterleavedStream(assembler, video.payload_type, self._session.channels)
+        stream = InterleavedStream(assembler, video.payload_type, self._session.channels, self._readers.buffer)
         timeline = Timeline(video.clock_hz)
-        reader = KeyframeReader(self._session, stream, assembler, timeline, self._clock)
-        for keyframe, arrival_us in reader.keyframes(self._stop):
+        self._reader = KeyframeReader(self._session, stream, assembler, timeline, self._clock)
+        if self._stop.is_set():  # set before `stop` could know this reader
+            return
+        self._readers.add(self._reader)
+        while (taken := self._reader.take()) is not None:
+            keyframe, arrival_us = taken
             yield None if keyframe is None else self._picture(keyframe, arrival_us, stream, timeline)
 
     def _picture(
