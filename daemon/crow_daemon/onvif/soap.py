@@ -18,9 +18,9 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
-from crow_daemon.capture.rtsp_auth import authorization, best_challenge
 from crow_daemon.onvif.xml import MAX_BYTES, Element, parse
 from crow_daemon.registry.secret import Credentials
+from crow_daemon.rtsp.login import authorization, best_challenge
 from crow_shared.errors import CrowError, Kind
 
 _PORTS = {"http": 80, "https": 443}
