@@ -1,7 +1,8 @@
 """What a worker writes to standard error, into the daemon's log.
 
 Invariants
-1. A password of a camera that the worker reads is in no line, whatever the worker writes.
+1. A password of a camera that the worker reads is in no line, whatever the worker writes. (One of fewer than
+   `LEAST_SECRET` characters may be: without it, half of every line would be blanked.)
 2. Lines are bounded in length and number: a worker cannot fill the disk that the log is on.
 """
 
@@ -19,11 +20,12 @@ from crow_daemon.registry.secret import Credentials
 
 log = structlog.get_logger()
 
+LEAST_SECRET = 4
 MAX_LINE_BYTES = 4000
 MAX_LINES = 200  # in …
 PERIOD_S = 60.0
 _LAST_LINES = 10
-_RESERVED = ("event", "level", "logger", "timestamp", "worker")
+_RESERVED = ("event", "level", "logger", "timestamp", "worker", "exc_info", "stack_info")
 
 
 class LogRelay:
@@ -39,7 +41,7 @@ class LogRelay:
 
     def hide(self, credentials: Credentials | None) -> None:
         """The worker knows this password from now on."""
-        if credentials is not None and (word := credentials.password.reveal()):
+        if credentials is not None and len(word := credentials.password.reveal()) >= LEAST_SECRET:
             self._secrets |= {word, quote(word, safe=""), json.dumps(word)[1:-1]}
 
     @property

@@ -28,7 +28,7 @@ PROGRAM = (sys.executable, "-P", "-m", "crow_daemon.worker")
 # A worker handles bytes from outside, so it is given no variable that it does not need: secrets may lie there, too.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "MALLOC_")
-_LEAVING_S = 2.0  # for the rest of its standard error, once it has ended
+_LEAVING_S = 2.0  # to end by itself once its socket has, and then for the rest of its standard error
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -118,11 +118,16 @@ class WorkerProcess:
         """Ends it at once; its end is to be waited for still."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                os.kill(self.pid, signal.SIGKILL)  # Popen.kill would look for its exit code first, and take it away
 
     async def ended(self) -> int:
-        """Waits until it has ended, and gives everything back: its exit code, negative for a signal."""
-        code = await self._process.wait()
+        """Waits for its end, which is near, and gives everything back: its exit code, negative for a signal."""
+        try:
+            async with asyncio.timeout(_LEAVING_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
         # Not for ever, for a process that the worker left behind could keep the pipe open.
         await asyncio.wait([self._listening], timeout=_LEAVING_S)
         self._listening.cancel()

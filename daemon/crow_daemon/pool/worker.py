@@ -30,7 +30,7 @@ from crow_daemon.worker.wire.framing import violation
 from crow_shared.clock import Clock, Moment
 from crow_shared.errors import CrowError
 
-SILENT_S = 2.5  # without a report, of which one comes each second, and idle: it hangs
+SILENT_S = 2.0  # without a report, of which one comes each second, and idle: it hangs
 BUSY_SILENT_S = 10.0  # the same of one that would run if the machine let it
 _BURST = 2  # times the memory that it may keep, a worker may ask for; more is refused at once
 START_S = 30.0  # until its first report
@@ -140,8 +140,10 @@ class Worker:
         try:
             self._begin(process)
             await self._listen(process)
-        finally:
+        except BaseException:
             process.kill()
+            raise
+        finally:
             code = await process.ended()
         if self._ending.is_set():
             return None

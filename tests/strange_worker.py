@@ -1,0 +1,80 @@
+"""A capture worker with cameras that do what foreign code can do to a process; all others are read as always.
+
+The camera's name says what it does, some pictures after it was opened.
+"""
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from crow_daemon.capture import checkpoint
+from crow_daemon.capture.source import Picture, StreamInfo
+from crow_daemon.registry.camera import Camera
+from crow_daemon.registry.secret import Credentials
+from crow_daemon.worker import session
+from crow_daemon.worker.main import main
+from crow_shared.clock import Clock
+
+HELD: list[bytearray] = []
+
+
+def crash() -> None:
+    """A segmentation fault in native code."""
+    ctypes.string_at(8)
+
+
+def hang() -> None:
+    """Native code that never comes back, and keeps the interpreter's lock."""
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def block() -> None:
+    """Native code that never comes back; other threads go on."""
+    time.sleep(1000)
+
+
+def leak() -> None:
+    """Takes memory and keeps it."""
+    HELD.append(bytearray(b"x" * (32 << 20)))
+
+
+DEEDS: dict[str, Callable[[], None]] = {deed.__name__: deed for deed in (crash, hang, block, leak)}
+
+
+class StrangeSource:
+    """A camera that does its deed a second after it was opened."""
+
+    clock_jumps = 0
+
+    def __init__(self, deed: Callable[[], None]) -> None:
+        self._deed = deed
+        self._stop = threading.Event()
+
+    def open(self) -> StreamInfo:
+        return StreamInfo("strange", 320, 240, None)
+
+    def pictures(self) -> Iterator[Picture | None]:
+        self._stop.wait(1)
+        while not self._stop.is_set():
+            self._deed()
+            yield None
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        pass
+
+
+def source_of(
+    camera: Camera, credentials: Credentials | None, clock: Clock, last_capture_us: session.LastCapture
+) -> session.OpenSource:
+    if deed := DEEDS.get(camera.name):
+        return lambda: StrangeSource(deed)
+    return session.source_of(camera, credentials, clock, last_capture_us)
+
+
+if __name__ == "__main__":
+    checkpoint._REASONABLE_S[checkpoint.Phase.READING] = 3.0
+    main(source_of)
