@@ -147,6 +147,6 @@ def vendors() -> None:
         click.echo(f"{vendor:<10} {preset.maker}")
         for url in (preset.main, preset.sub):
             if url is not None:
-                click.echo(f"{'':<10}   {url}")
+                click.echo(f"{'':<10}   {url.replace(':02', '')}")
         if preset.note:
             click.echo(f"{'':<10}   {preset.note}")

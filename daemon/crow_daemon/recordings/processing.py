@@ -26,6 +26,7 @@ from crow_shared.errors import CrowError, Kind
 from crow_shared.lifecycle import Notifier
 
 POLL_S = 0.25
+SILENCE_S = 20.0
 _GIVEN_UP_IN = frozenset({"unsupported", "refused", "unreachable"})  # the states of a recording that cannot be read
 
 
@@ -69,6 +70,7 @@ class Processing:
         self._state_dir = state_dir
         self._clock = clock
         self._progress = progress
+        self._heard_s = clock.monotonic_s()  # when a daemon last said something
 
     async def run(self, camera: Camera, recordings: Sequence[Planned], *, wait_for_delivery: bool) -> Processed:
         """Reads all of them as `camera`, whose source and switch are set here.
@@ -136,11 +138,23 @@ class Processing:
         return None
 
     def _status(self) -> dict[str, Any] | None:
+        """What the daemon says; None while it says nothing. Raises CrowError(UNAVAILABLE) when that lasts."""
+        now_s = self._clock.monotonic_s()
         try:
             current = status.read(self._state_dir, self._clock.now_us())
         except CrowError:  # a daemon of our own that has not said anything yet
-            return None
-        return current if current["running"] else None
+            current = {"running": False}
+        if current["running"]:
+            self._heard_s = now_s
+            return current
+        if now_s - self._heard_s > SILENCE_S:
+            raise CrowError(
+                Kind.UNAVAILABLE,
+                "daemon_silent",
+                f"no daemon has written a status in {self._state_dir} for {SILENCE_S:.0f} seconds; the same command "
+                "goes on where it was",
+            )
+        return None
 
 
 def present_source(registry: Registry, camera_id: str) -> Camera | None:
