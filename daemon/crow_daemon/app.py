@@ -72,6 +72,7 @@ class Daemon:
         )
         self._status_trouble = ""
         self._started_us = self._clock.now_us()
+        self._version = version("crow-daemon")  # looked up on disk
 
     async def run(self) -> bool:
         """Runs until a signal or a failed part asks for the end; whether all went well.
@@ -186,7 +187,7 @@ class Daemon:
             "written_us": self._clock.now_us(),
             "started_us": self._started_us,
             "pid": os.getpid(),
-            "version": version("crow-daemon"),
+            "version": self._version,
             "organization_id": self._settings.organization_id,
             "site_id": self._settings.site_id,
             "daemon_id": self._settings.daemon_id,
@@ -212,7 +213,7 @@ class Daemon:
 
     def _identity(self, epoch: str) -> Identity:
         settings = self._settings
-        return Identity(settings.organization_id, settings.site_id, settings.daemon_id, epoch, version("crow-daemon"))
+        return Identity(settings.organization_id, settings.site_id, settings.daemon_id, epoch, self._version)
 
     def _announced(self) -> list[Announced]:
         return [
