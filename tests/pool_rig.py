@@ -10,6 +10,7 @@ from camera_rig import WAIT_S
 
 from crow_daemon.capture.ledger import Dropped
 from crow_daemon.capture.state import CameraSnapshot, CameraState
+from crow_daemon.detect.config import DetectorConfig
 from crow_daemon.ledger.book import Book
 from crow_daemon.pool.pool import CapturePool
 from crow_daemon.pool.process import PROGRAM
@@ -51,11 +52,12 @@ class PoolRig:
         cameras_per_worker: int = 8,
         program: Sequence[str] = PROGRAM,
         memory_bytes: int = MEMORY_BYTES,
+        detector: DetectorConfig | None = None,
     ) -> None:
         self.registry = registry
         self.line = CollectingLine()
         self.book = Book()
-        terms = Terms("info", memory_bytes, program=program)
+        terms = Terms("info", memory_bytes, detector, program=program)
         self.pool = CapturePool(registry, self.line, self.book, SystemClock(), terms, cameras_per_worker)
 
     def snapshot(self, camera_id: str = "till") -> CameraSnapshot:
