@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -55,7 +56,7 @@ def main() -> None:
     """Measures, prints, writes."""
     cv2.setNumThreads(1)
     scores: list[Score] = []
-    for footage in (*rendered(), *clips(CLIPS)):
+    for footage in chain(rendered(), clips(CLIPS)):
         for name, gate in GATES.items():
             began_s = time.process_time()
             sent = gate(footage)

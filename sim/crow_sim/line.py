@@ -185,9 +185,10 @@ class DaemonService(Service):
         super().__init__("crow-daemon", directory, {"CROW_DAEMON_UPLINK__RECEIVER": receiver} | dict(settings or {}))
 
     def add_rtsp(self, camera_id: str, url: str, username: str = "", password: str = "", *options: str) -> None:
-        """Registers a live camera, the password through standard input."""
+        """Registers a live camera, the password through standard input. Every sample of it is sent, unless asked."""
         credentials = ("--username", username, "--password-stdin") if username else ()
-        self.run("camera", "add", camera_id, "--url", url, *credentials, *options, stdin=password or None)
+        gate = () if "--gate" in options else ("--gate", "off")
+        self.run("camera", "add", camera_id, "--url", url, *credentials, *gate, *options, stdin=password or None)
 
 
 def _installed(command: str) -> str:

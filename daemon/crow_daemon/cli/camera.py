@@ -14,6 +14,7 @@ from crow_daemon.cli.camera_discover import discover
 from crow_daemon.cli.camera_import import export_cameras, import_cameras
 from crow_daemon.cli.camera_options import (
     changed_source,
+    default_gate,
     new_source,
     sampling,
     sampling_options,
@@ -59,7 +60,8 @@ camera.add_command(mask)
 def add(context: CameraContext, /, camera_id: str, disabled: bool, **given: Any) -> None:
     """Adds a camera. A running daemon starts it within a second."""
     source = new_source(given)
-    fresh = Camera(camera_id, given["name"] or camera_id, source, enabled=not disabled, **sampling(given))
+    fields = {"gate": default_gate(source, given)} | sampling(given)
+    fresh = Camera(camera_id, given["name"] or camera_id, source, enabled=not disabled, **fields)
     context.registry().add(fresh, password(given))
     click.echo(f"camera {camera_id} added")
 

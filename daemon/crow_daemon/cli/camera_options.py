@@ -51,7 +51,7 @@ def sampling_options(command: Command) -> Command:
                 "--gate",
                 type=click.Choice([mode.value for mode in GateMode]),
                 help="Which samples are sent: all (off), those in which something changed, or those with a person. "
-                "Default: off.",
+                "Default: activity; off for a recording, and with --mode keyframe without a --sub-url.",
             ),
             click.option(
                 "--heartbeat", "heartbeat_s", type=int, help="Seconds after which a gate sends anyway. Default: 60."
@@ -146,6 +146,17 @@ def sampling(given: dict[str, Any]) -> dict[str, Any]:
     found["grid_row"], found["grid_column"] = given["grid"] or (None, None)
     found["sample_interval_ms"] = None if given["fps"] is None else round(1000 / given["fps"])
     return {key: value for key, value in found.items() if value is not None}
+
+
+def default_gate(source: RtspAddress | Recording, given: dict[str, Any]) -> GateMode:
+    """What a fresh camera's gate is: docs/GATE.md shows that activity loses nothing that moves.
+
+    A recording was chosen to be analysed, and keyframes that are passed on undecoded give a gate nothing to look at.
+    """
+    if isinstance(source, Recording):
+        return GateMode.OFF
+    sees_nothing = given["mode"] == CaptureMode.KEYFRAME and source.sub_url is None
+    return GateMode.OFF if sees_nothing else GateMode.ACTIVITY
 
 
 def new_source(given: dict[str, Any], *, recorded_at_needed: bool = True) -> RtspAddress | Recording:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from crow_daemon.onvif.device import Channel, Device, ask_device, device_service
 from crow_daemon.onvif.discovery import Found
-from crow_daemon.registry.camera import Camera, RtspAddress
+from crow_daemon.registry.camera import Camera, GateMode, RtspAddress
 from crow_daemon.registry.secret import Credentials
 from crow_daemon.registry.url import CameraUrl
 from crow_shared.errors import CrowError, Kind
@@ -68,7 +68,7 @@ def as_camera(surveyed: Surveyed, index: int, username: str | None) -> Camera:
     camera_id = f"cam-{surveyed.found.host.replace('.', '-')}" + (f"-{index + 1}" if several else "")
     name = surveyed.found.name or f"{surveyed.device.maker} {surveyed.device.model}".strip() or camera_id
     address = RtspAddress(channel.main.url, username, sub_url=channel.sub.url if channel.sub else None)
-    return Camera(camera_id, f"{name} {index + 1}" if several else name, address)
+    return Camera(camera_id, f"{name} {index + 1}" if several else name, address, gate=GateMode.ACTIVITY)
 
 
 def _asked(found: Found, credentials: Credentials | None) -> Surveyed:

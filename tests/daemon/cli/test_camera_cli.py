@@ -102,6 +102,29 @@ def test_the_help_of_add_shows_each_example_on_a_line_of_its_own(crow: Shell) ->
     assert "crow-daemon camera add till --url rtsp://192.168.1.64/stream1 --username shop" in lines
 
 
+@pytest.mark.parametrize(
+    ("options", "gate"),
+    [
+        ((), "activity"),
+        (("--gate", "off"), "off"),
+        (("--mode", "keyframe"), "off"),
+        (("--mode", "keyframe", "--sub-url", f"{URL}/sub"), "activity"),
+    ],
+)
+def test_a_fresh_camera_is_gated_unless_asked_or_nothing_is_there_to_look_at(
+    crow: Shell, options: tuple[str, ...], gate: str
+) -> None:
+    crow.ok("add", "till", "--url", URL, *options)
+    assert crow.shown("till")["gate"] == gate
+
+
+def test_a_recording_is_sent_whole(crow: Shell, tmp_path: Path) -> None:
+    clip = tmp_path / "till.mp4"
+    clip.touch()
+    crow.ok("add", "monday", "--file", str(clip), "--recorded-at", "2026-11-22T09:00:00+01:00")
+    assert crow.shown("monday")["gate"] == "off"
+
+
 def test_an_id_that_is_taken_is_refused(crow: Shell) -> None:
     crow.ok("add", "till", "--url", URL)
     assert crow("add", "till", "--url", URL).exit_code == 2
