@@ -1,7 +1,6 @@
 """The gates that are compared: ours as the daemon runs it, near rivals with the same heartbeat, pre-roll and ttl."""
 
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 from footage import Bgr, Footage, Luma
+from numpy.typing import NDArray
 
+from crow_daemon.capture.encoder import fitted
 from crow_daemon.capture.ledger import SENT, Dropped
 from crow_daemon.capture.pipeline import SamplePipeline
+from crow_daemon.gate.chain import GateChain
+from crow_daemon.gate.gate import LUMA_WIDTH
+from crow_daemon.gate.health import PictureHealth
 from crow_daemon.registry.camera import Camera, GateMode, Recording
 from crow_shared.frame import Frame, TimeSource
 
@@ -19,7 +23,7 @@ SECOND_US = 1_000_000
 START_US = 1_800_000_000 * SECOND_US
 HEARTBEAT_S, TTL_S = 60, 2
 
-Sent = "np.ndarray"  # bool per sample
+Sent = NDArray[np.bool_]  # per sample
 
 
 class _Picture:
@@ -63,26 +67,41 @@ class _Told:
         self.alerts.append(word)
 
 
-def ours(mode: GateMode, detector: Any = None) -> Callable[[Footage], Sent]:
+def activity(footage: Footage) -> Sent:
     """The daemon's own pipeline, with its defaults."""
+    camera = Camera("till", "till", Recording(Path("/till.mp4"), START_US), gate=GateMode.ACTIVITY)
+    told: Any = _Told()
+    pipeline = SamplePipeline(camera, told, told, _raise, threading.Event())
+    for second, pixels in enumerate(footage.samples):
+        pipeline.take(_Picture(pixels, START_US + second * SECOND_US))
+    pipeline.settle()
+    return np.array([outcome == SENT for outcome in told.outcomes.values()])
 
-    def judge(footage: Footage) -> Sent:
-        camera = Camera("till", "till", Recording(Path("/till.mp4"), START_US), gate=mode)
-        told: Any = _Told()
-        pipeline = SamplePipeline(camera, told, told, _raise, threading.Event(), detector)
-        for second, pixels in enumerate(footage.samples):
-            pipeline.take(_Picture(pixels, START_US + second * SECOND_US))
-        pipeline.settle()
-        return np.array([outcome == SENT for outcome in told.outcomes.values()])
 
-    return judge
+def judge_alone(lumas: list[Luma]) -> None:
+    """The parts of our gate that work on every sample, without all that is around them."""
+    gate, health = GateChain(HEARTBEAT_S, TTL_S, people_only=False), PictureHealth()
+    for second, luma in enumerate(lumas):
+        at_us = START_US + second * SECOND_US
+        if gate.judge(_Sight(luma), at_us, health.look(luma, at_us)).held is None:
+            gate.sent(luma, at_us)
+
+
+class _Sight:
+    """A sample for the gate alone."""
+
+    def __init__(self, luma: Luma) -> None:
+        self.luma = luma
+
+    def somebody(self) -> bool:
+        return False
 
 
 def frame_difference(footage: Footage) -> Sent:
     """The difference from the sample before: over 25 grey levels in half a per cent of the pixels."""
-    lumas = [cv2.GaussianBlur(_luma(pixels), (5, 5), 0) for pixels in footage.samples]
+    smooth = [cv2.GaussianBlur(luma, (5, 5), 0) for luma in lumas(footage)]
     active = [False]
-    for before, after in pairwise(lumas):
+    for before, after in pairwise(smooth):
         active.append(bool((cv2.absdiff(before, after) > 25).mean() > 0.005))
     return _around(active)
 
@@ -91,8 +110,8 @@ def mog2(footage: Footage) -> Sent:
     """OpenCV's background model with its defaults: foreground in half a per cent of the pixels, less specks."""
     background = cv2.createBackgroundSubtractorMOG2()
     active = []
-    for pixels in footage.samples:
-        foreground = (background.apply(_luma(pixels)) > 200).astype(np.uint8)
+    for luma in lumas(footage):
+        foreground = (background.apply(luma) > 200).astype(np.uint8)
         opened = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         active.append(bool(opened.mean() > 0.005))
     return _around(active)
@@ -112,11 +131,12 @@ def _around(active: list[bool]) -> Sent:
     return sent
 
 
-def _luma(pixels: Bgr) -> Luma:
-    height, width = pixels.shape[:2]
-    return cv2.cvtColor(
-        cv2.resize(pixels, (320, round(320 * height / width)), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY
-    )
+def lumas(footage: Footage) -> list[Luma]:
+    """The samples as gates look at them."""
+    height, width = footage.samples[0].shape[:2]
+    size = fitted(width, height, LUMA_WIDTH)
+    scaled = (cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) for pixels in footage.samples)
+    return [cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY) for pixels in scaled]
 
 
 def _raise(error: Exception) -> None:

@@ -307,6 +307,23 @@ def test_a_pre_roll_is_masked_and_blurred_like_any_other_frame() -> None:
         assert pixels[:48, :88].max() <= 6
 
 
+def test_without_a_detector_whatever_moves_is_blurred_and_the_rest_is_not() -> None:
+    told = Told()
+    piped = pipeline(told, blur=Blur.PEOPLE, jpeg_quality=95)
+    for second in range(60):
+        piped.take(with_edge(second, 0))
+    striped = with_edge(60, 0)
+    striped.pixels[40:140, 100:140] = np.tile(np.array([[0], [0], [250], [250]], np.uint8), (25, 40))[..., None]
+    piped.take(striped)
+    before, after = (cv2.imdecode(np.frombuffer(f.payload, np.uint8), cv2.IMREAD_GRAYSCALE) for f in told.frames[-2:])
+    assert before is not None
+    assert after is not None
+    assert cv2.Laplacian(after[50:130, 105:135], cv2.CV_16S).std() < 3, "stripes are gone"
+    assert np.abs(after[:, 200:].astype(int) - before[:, 200:]).max() < 20, "the rest is as before"
+    assert told.frames[-1].blurred
+    assert cv2.Laplacian(after[:, 200:], cv2.CV_16S).std() > 10
+
+
 def test_activity_behind_a_mask_is_none() -> None:
     whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     told = Told()

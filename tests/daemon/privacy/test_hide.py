@@ -73,6 +73,15 @@ def test_undoing_the_smoothing_brings_no_detail_back() -> None:
     assert likeness(sharpened(smoothed, 3), fine) > 0.5
 
 
+def test_a_small_region_gets_no_finer_cells_than_a_large_one() -> None:
+    """A face by itself, or a hand that moves: as few means as there are in a person of the same size."""
+    rows, columns = np.mgrid[0:504, 0:896]
+    features = ((rows - 252) // 8 + (columns - 448) // 8) % 2 * 255  # of an eighth of the face
+    picture = np.repeat(features[..., None].astype(np.uint8), 3, axis=2)
+    face = hide(picture, (Region(0.5, 0.5, 0.5 + 32 / 896, 0.5 + 32 / 504),))[252:284, 448:480]
+    assert np.ptp(face.astype(int)) < 10
+
+
 def test_only_the_regions_change() -> None:
     picture = people(3)
     hidden = hide(picture, (Region(0.25, 0.5, 0.75, 1.0),))
