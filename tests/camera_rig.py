@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from crow_daemon.capture.choice import StreamMemory
 from crow_daemon.capture.chosen_source import source_of
@@ -75,8 +76,9 @@ def write_clip(
     fps: int = 10,
     moving: bool = True,
     size: tuple[int, int] = (320, 240),
+    keyframes_at_s: tuple[float, ...] = (),
 ) -> Path:
-    """A square that moves over a grey ground."""
+    """A square that moves over a grey ground; keyframes come every `gop_s`, or at the times given."""
     width, height = size
     encoder = {"h264": "libx264", "hevc": "libx265"}.get(codec, codec)
     options = {"preset": "ultrafast", "tune": "zerolatency"} if encoder.startswith("lib") else {}
@@ -85,13 +87,16 @@ def write_clip(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.gop_size = max(1, round(gop_s * fps))
+        stream.codec_context.gop_size = 1000 if keyframes_at_s else max(1, round(gop_s * fps))
         for number in range(round(seconds * fps)):
             picture = np.full((height, width, 3), 90, np.uint8)
             left = number * 7 % 280
             if moving:
                 picture[60:100, left : left + 40] = (40, 200, 220)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")):
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            if number / fps in keyframes_at_s:
+                frame.pict_type = PictureType.I
+            for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode(None):
             container.mux(packet)

@@ -72,8 +72,6 @@ class StreamMemory:
 def choose(camera: Camera, address: RtspAddress, memory: StreamMemory, now_s: float) -> Choice:
     """How to connect now, by the monotonic clock."""
     decoded_because = why_decoded(camera, memory.rhythm)
-    if decoded_because is None and address.transport is Transport.UDP and camera.mode is CaptureMode.AUTO:
-        decoded_because = "a keyframe that lost packets on the way over UDP would not be noticed"
     mode: Literal["keyframe", "decode"] = "keyframe" if decoded_because is None else "decode"
     pyav_because = _why_pyav(camera, address, memory, now_s)
     looks = camera.gate is not GateMode.OFF and address.sub_url is not None

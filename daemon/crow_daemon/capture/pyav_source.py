@@ -83,14 +83,13 @@ class PyavSource(ABC):
         """The pictures in order, until `stop`; None stands for one that came damaged. Raises CrowError."""
         assert self._container is not None, "open comes first"
         stream = self._container.streams.video[0]
-        whole_s, patience_s = self._clock.monotonic_s(), FIRST_PICTURE_S
+        whole_s = self._clock.monotonic_s()
         for packet in self._packets(self._container, stream):
             for picture in self._pictures_of(stream, packet):
                 if picture is not None:
-                    self._pictures = True
-                    whole_s, patience_s = self._clock.monotonic_s(), self._patience_s()
+                    self._pictures, whole_s = True, self._clock.monotonic_s()
                 yield picture
-            if self._clock.monotonic_s() - whole_s > patience_s:
+            if self._clock.monotonic_s() - whole_s > self._patience_s():
                 self._undecodable()
 
     @property
@@ -139,6 +138,8 @@ class PyavSource(ABC):
         """Nothing could be decoded for long; raises CrowError when that is a failure."""
 
     def _patience_s(self) -> float:
+        if not self._pictures:
+            return FIRST_PICTURE_S
         return max(MIN_PATIENCE_S, 2 * (self._rhythm.longest_us or 0) / 1_000_000)
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
@@ -159,11 +160,13 @@ class PyavSource(ABC):
             yield packet
 
     def _pictures_of(self, stream: VideoStream, packet: Packet) -> Iterator[PyavPicture | None]:
+        stream_us = microseconds(packet.pts, stream)
         if not packet.is_keyframe:
             if self._follows:
+                self._came(packet, stream_us)
                 yield from self._decoded(stream, packet)
             return
-        stream_us = microseconds(packet.pts, stream)
+        self._came(packet, stream_us)
         self._rhythm.keyframe(stream_us)
         if self._keyframes is None or not (self._keyframes_only or self._rhythm.enough):
             self._follows = self._whole = True
@@ -173,7 +176,6 @@ class PyavSource(ABC):
             yield from self._decoded(stream, None)  # what the decoder still holds of the stream before
             stream.codec_context.flush_buffers()
             self._follows = False
-        self._came(packet, stream_us)
         yield self._alone(self._keyframes, packet, stream_us)
 
     def _alone(self, keyframes: KeyframePackets, packet: Packet, stream_us: int | None) -> KeyframePicture | None:
@@ -191,8 +193,6 @@ class PyavSource(ABC):
         return KeyframePicture(keyframe, self._decoder, *stamp, sent_as_it_is=self._sent_as_they_are)
 
     def _decoded(self, stream: VideoStream, packet: "Packet | None") -> Iterator[DecodedPicture | None]:
-        if packet is not None:
-            self._came(packet, microseconds(packet.pts, stream))
         try:
             frames = stream.codec_context.decode(packet)
         except av.FFmpegError:

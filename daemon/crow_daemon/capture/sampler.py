@@ -24,12 +24,14 @@ class Sampler:
         """Ticks of `interval_us` microseconds."""
         self._interval_us = interval_us
         self._last_tick: int | None = None
-        self._last_picture_us: int | None = None
+        self._last_picture_us = 0
+        self._rare = 0  # pictures in a row that came as rarely as ticks
 
     def take(self, capture_us: int) -> int | None:
         """None to pass the picture over; else it is a sample, and this is the number of ticks skipped before it."""
+        rare = capture_us - self._last_picture_us >= self._interval_us * _RARE
+        self._rare, self._last_picture_us = self._rare + 1 if rare else 0, capture_us
         last, tick = self._last_tick, self._tick_of(capture_us)
-        self._last_picture_us = capture_us
         if last is not None and last - 1 <= tick <= last:
             return None
         self._last_tick = tick
@@ -43,8 +45,7 @@ class Sampler:
 
     def _tick_of(self, capture_us: int) -> int:
         tick = capture_us // self._interval_us
-        if tick == self._last_tick and self._last_picture_us is not None:
-            rare = capture_us - self._last_picture_us >= self._interval_us * _RARE
+        if tick == self._last_tick and self._rare > 1:  # the first may stand behind a hole
             early = capture_us % self._interval_us >= self._interval_us * (1 - _EARLY)
-            return tick + 1 if rare and early else tick
+            return tick + 1 if early else tick
         return tick

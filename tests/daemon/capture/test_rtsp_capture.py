@@ -20,12 +20,13 @@ from camera_rig import (
     write_clip,
 )
 
-from crow_daemon.capture import pyav_source, rtsp_source
+from crow_daemon.capture import pyav_source
 from crow_daemon.capture.ledger import Dropped, Missed
 from crow_daemon.capture.state import CameraState
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.registry.camera import GateMode, Transport
 from crow_daemon.registry.secret import Credentials, Secret
+from crow_daemon.relay import relay
 from crow_shared.frame import TimeSource
 from crow_sim.rtsp.auth import Scheme
 from crow_sim.rtsp.faults import Faults
@@ -110,7 +111,7 @@ def test_a_connection_that_ends_is_made_again(faults: Faults, streams: dict[str,
 def test_a_stream_that_stalls_is_noticed_counted_and_read_again(
     streams: dict[str, Path], sink: CollectingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rtsp_source, "READ_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(relay, "READ_TIMEOUT_S", 1.5)
     with (
         serve(streams, Faults(stall_after_s=1)) as server,
         RunningCamera(rtsp_camera(server.url("h264")), sink) as runner,
@@ -204,7 +205,7 @@ def test_a_still_scene_is_gated_but_for_the_first_sample(streams: dict[str, Path
 def test_a_stop_while_the_camera_is_silent_ends_within_the_read_time_out(
     streams: dict[str, Path], sink: CollectingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rtsp_source, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(relay, "READ_TIMEOUT_S", 2.0)
     camera_falls_silent = Faults(stall_after_s=1.5)
     with serve(streams, camera_falls_silent) as server, RunningCamera(rtsp_camera(server.url("h264")), sink) as runner:
         sink.wait_for(1)
