@@ -38,9 +38,6 @@ WAYS = {
     "decode pyav": {"mode": CaptureMode.DECODE, "reader": ReaderChoice.PYAV},
 }
 by_reader = pytest.mark.parametrize("way", READERS.values(), ids=READERS)
-unnoticed = pytest.mark.xfail(
-    reason="libav tells no one of gaps in the RTP sequence, and marks little of what they damage"
-)
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
@@ -114,27 +111,19 @@ def test_a_wrong_password_is_tried_once_and_then_not_soon_again(
 
 
 @by_reader
-@pytest.mark.parametrize(
-    ("at", "spares"),
-    [
-        ("DESCRIBE", 0),
-        pytest.param("DESCRIBE", 1, marks=pytest.mark.xfail(reason="libav follows what comes after the preflight")),
-        ("SETUP", 0),
-        ("PLAY", 0),
-    ],
-)
-def test_a_redirect_to_another_host_is_refused_and_gets_no_credentials(
-    way: dict[str, Any], at: Any, spares: int, shop: dict[str, Path], sink: CollectingSink
+@pytest.mark.parametrize("at", ["DESCRIBE", "SETUP", "PLAY"])
+def test_a_redirect_to_another_host_is_refused_and_leads_nowhere(
+    way: dict[str, Any], at: Any, shop: dict[str, Path], sink: CollectingSink
 ) -> None:
     with served(shop) as elsewhere:
-        faults = Faults(redirect_to=elsewhere.url("h264"), redirect_at=at, redirect_spares=spares)
+        faults = Faults(redirect_to=elsewhere.url("h264"), redirect_at=at)
         with (
             served(shop, faults) as server,
             RunningCamera(rtsp_camera(server.url("h264"), **way), sink) as runner,
         ):
             eventually(lambda: runner.snapshot().last_error is not None, "a failure")
             assert server.requests
-        assert [request for request in elsewhere.requests if request.with_credentials] == []
+        assert elsewhere.requests == []
     assert sink.frames == []
     assert_balanced(runner, sink)
 
@@ -182,7 +171,6 @@ def test_a_stream_that_falls_silent_is_stalled_and_read_again(
     assert_balanced(runner, sink)
 
 
-@unnoticed
 @every_way
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_what_loses_packets_is_counted_as_damaged_and_never_sent(
@@ -279,7 +267,6 @@ def test_bytes_that_a_camera_corrupts_are_counted_and_never_sent_decoded(
     assert_balanced(runner, sink)
 
 
-@unnoticed
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize("mode", [CaptureMode.AUTO, CaptureMode.DECODE])
 def test_what_is_lost_over_udp_is_never_sent(
