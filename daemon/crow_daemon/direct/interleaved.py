@@ -15,8 +15,8 @@ from typing import Literal
 
 from crow_daemon.direct.keyframes import KeyframeAssembler
 from crow_daemon.direct.payloads import Look
-from crow_daemon.direct.rtp import HEADER_BYTES, PLAIN, SenderReport, payload_begin, sender_report
 from crow_daemon.rtsp.message import Answer, next_answer
+from crow_daemon.rtsp.rtp import HEADER_BYTES, PLAIN, SenderReport, payload_begin, sender_report
 from crow_shared.errors import CrowError, Kind
 
 BUFFER_BYTES = 512 << 10  # more than the longest packet or answer, and than most cameras send between two looks

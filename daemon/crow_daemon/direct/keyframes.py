@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from crow_daemon.capture.source import Coded
 from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.payloads import PAYLOADS
-from crow_daemon.direct.rtp import PLAIN, payload_of
+from crow_daemon.rtsp.rtp import PLAIN, payload_of
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
 from crow_shared.h26x import (

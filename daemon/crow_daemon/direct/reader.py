@@ -13,8 +13,8 @@ from crow_daemon.capture.state import STREAM_STALLED
 from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
-from crow_daemon.direct.session import Session
 from crow_daemon.direct.timeline import Timeline
+from crow_daemon.rtsp.session import Session
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 

@@ -11,12 +11,12 @@ from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
 from crow_daemon.direct.reader import KeyframeReader
 from crow_daemon.direct.reading import READERS, ReadingThread
-from crow_daemon.direct.session import Session
 from crow_daemon.direct.timeline import Timeline
 from crow_daemon.registry.secret import Credentials
 from crow_daemon.registry.url import CameraUrl
 from crow_daemon.rtsp.connection import RtspConnection
 from crow_daemon.rtsp.sdp import VideoDescription
+from crow_daemon.rtsp.session import Session
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding
@@ -66,6 +66,8 @@ class DirectSource:
             raise unsupported("it is encrypted")
         self._connection.connect(OPEN_TIMEOUT_S)
         video = self._session.begin()
+        if video.packetization_mode > 1 or video.max_don_diff:
+            raise unsupported("its NAL units are interleaved")
         encoding = _ENCODINGS[video.codec]
         self._pictures = self._read(encoding, video)
         width, height = picture_size(encoding, video.parameter_sets) or self._size_of_first()

@@ -33,6 +33,7 @@ _OPEN_S = 8.0  # for libav to ask for it
 # Between two looks at what has come; no even part of a second, so that some keyframe soon comes just before a look, and
 # the time of capture can be told from it.
 _BATCHES_S = (0.21, 0.29, 0.24)
+_YOUNG_S, _YOUNG_BATCH_S = 2.0, 0.05  # the system has to learn how much it must hold between two looks
 
 
 class Relay:
@@ -66,7 +67,7 @@ class Relay:
         """Connects to the camera, and returns the URL for libav. Raises CrowError with what is wrong there."""
         self._connection.connect(CONNECT_S)
         self._camera = camera_stream(self._transport, self._connection)
-        video = self._camera.set_up()
+        video = self._camera.begin()
         self._pictures = WholePictures(Encoding(video.codec.lower()), keyframes_only=self._keyframes_only)
         self._server = LocalServer(video)
         self._thread.start()
@@ -93,8 +94,7 @@ class Relay:
             self._server.close()
         if self._camera is not None:
             self._camera.close()
-        else:
-            self._connection.close()
+        self._connection.close()
 
     def _run(self) -> None:
         camera, server, pictures = self._camera, self._server, self._pictures
@@ -102,7 +102,6 @@ class Relay:
             raise AssertionError("the thread starts when all is there")
         try:
             server.serve_until_play(_OPEN_S)
-            camera.play()
             self._bring(camera, server, pictures)
         except CrowError as error:
             self.failure = error
@@ -112,15 +111,15 @@ class Relay:
             server.interrupt()
 
     def _bring(self, camera: CameraStream, server: LocalServer, pictures: WholePictures) -> None:
-        passed_s = time.monotonic()
+        begun_s = passed_s = now_s = time.monotonic()
         for batch_s in itertools.cycle(_BATCHES_S):
-            if self._stop.wait(batch_s):
+            if self._stop.wait(_YOUNG_BATCH_S if now_s - begun_s < _YOUNG_S else batch_s):
                 return
-            rtp, rtcp = camera.packets()
-            passed = pictures.take(rtp)
-            server.send(passed, rtcp)
+            batch = camera.packets()
+            passed = pictures.take(batch.rtp)
+            server.send(passed, batch.rtcp)
             server.answer()
-            camera.keep_alive()
+            camera.tend(pictures.source, pictures.expected)
             now_s = time.monotonic()
             passed_s = now_s if passed else passed_s
             if now_s - camera.heard_s >= READ_TIMEOUT_S:

@@ -42,8 +42,8 @@ class WholePictures:
         """Before the first packet."""
         self._encoding = encoding
         self._keyframes_only = keyframes_only
-        self._source: int | None = None  # SSRC
-        self._expected = 0  # sequence number
+        self.source: int | None = None  # SSRC; None before the first packet
+        self.expected = 0  # sequence number
         self._timestamp = 0
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -64,12 +64,12 @@ class WholePictures:
                 self._holed = True
                 continue
             _, marked, sequence, timestamp, source = _HEADER.unpack_from(packet)
-            if sequence != self._expected or source != self._source or self._holed:
+            if sequence != self.expected or source != self.source or self._holed:
                 if not self._begins_anew(sequence, timestamp, source):
                     continue
             elif timestamp != self._timestamp:
                 passed += self._finished()
-            self._expected, self._timestamp = sequence + 1 & 0xFFFF, timestamp
+            self.expected, self._timestamp = sequence + 1 & 0xFFFF, timestamp
             self._held.append(packet)
             self._held_bytes += len(packet)
             if self._held_bytes > MAX_PICTURE_BYTES:
@@ -82,15 +82,15 @@ class WholePictures:
 
     def _begins_anew(self, sequence: int, timestamp: int, source: int) -> bool:
         """Not the packet that was expected; whether it is to be taken."""
-        if self._source is None:  # the first one
-            self._source, self._timestamp = source, timestamp
+        if self.source is None:  # the first one
+            self.source, self._timestamp = source, timestamp
             return True
-        if source == self._source and (sequence - self._expected) & 0xFFFF >= _LATE:
+        if source == self.source and (sequence - self.expected) & 0xFFFF >= _LATE:
             return False  # a double, or one that comes too late
         if self._held and timestamp != self._timestamp:
             self._broken = True
             self._finished()
-        self._source, self._holed, self._broken = source, False, True
+        self.source, self._holed, self._broken = source, False, True
         return True
 
     def _finished(self) -> list[bytes]:

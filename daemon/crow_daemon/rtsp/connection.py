@@ -112,6 +112,12 @@ class RtspConnection:
         sock.settimeout(0)
         return sock, bytes(self._early) + bytes(self._received)
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Once connected: our own address and the camera's, as numbers."""
+        sock = self._connected()
+        return sock.getsockname()[0], sock.getpeername()[0]
+
     def interrupt(self) -> None:
         """From any thread: ends every wait of this connection, now and later."""
         self._interrupted = True

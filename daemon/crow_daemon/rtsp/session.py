@@ -1,7 +1,7 @@
 """The RTSP session of one stream: set up, played, kept alive, ended (RFC 2326 section 10).
 
 Invariants
-1. The video is set up and nothing else, over the RTSP connection itself.
+1. The video is set up and nothing else, over the transport that is asked for.
 2. A session is told of before half its time-out has passed.
 3. URLs that the camera names are asked for on its own connection alone, wherever they point.
 """
@@ -12,14 +12,14 @@ import secrets
 import socket
 import time
 
-from crow_daemon.direct.failures import unsupported
-from crow_daemon.direct.rtp import receiver_report
 from crow_daemon.rtsp.connection import RtspConnection
 from crow_daemon.rtsp.failures import refusal
 from crow_daemon.rtsp.message import Answer
+from crow_daemon.rtsp.rtp import receiver_report
 from crow_daemon.rtsp.sdp import VideoDescription, described_video
 from crow_shared.errors import CrowError, Kind
 
+INTERLEAVED = "RTP/AVP/TCP;unicast;interleaved=0-1"  # within the RTSP connection (RFC 2326 section 10.12)
 _OK, _UNAUTHORIZED, _NO_SESSION, _UNSUPPORTED_TRANSPORT = 200, 401, 454, 461
 _NOT_THERE = (405, 501, 551)  # what cameras say to a method that they do not have
 _DEFAULT_TIMEOUT_S = 60
@@ -27,16 +27,17 @@ _TIMEOUT_S = (2, 3600)
 _MOST_SILENT_S = 20.0  # some cameras hang up earlier than they say
 _FAREWELL_S = 0.2
 _ABSOLUTE = re.compile(r"rtsps?://", re.IGNORECASE)
-_INTERLEAVED = re.compile(r"interleaved=([0-9]{1,3})-([0-9]{1,3})", re.IGNORECASE)
+_INTERLEAVED_CHANNELS = re.compile(r"interleaved=([0-9]{1,3})-([0-9]{1,3})", re.IGNORECASE)
 _SESSION = re.compile(r"([\x21-\x3a\x3c-\x7e]{1,200})(?:\s*;\s*timeout\s*=\s*([0-9]{1,6}))?.*", re.IGNORECASE)
 
 
 class Session:
     """Used by one thread."""
 
-    def __init__(self, connection: RtspConnection) -> None:
-        """`connection` is connected."""
+    def __init__(self, connection: RtspConnection, transport: str = INTERLEAVED) -> None:
+        """`connection` is connected before `begin`. `transport` is a value of the Transport header."""
         self._connection = connection
+        self._wanted_transport = transport
         self._keepalive = "OPTIONS"
         self._id = ""
         self._url = ""
@@ -46,7 +47,8 @@ class Session:
         self._due_s = 0.0
         self._every_s = _MOST_SILENT_S
         self._renewed = False  # the login, since the camera was last told
-        self.channels = (0, 1)  # of RTP and RTCP
+        self.transport = ""  # that the camera agreed to
+        self.channels = (0, 1)  # of RTP and RTCP, where they are interleaved
 
     @property
     def plays(self) -> bool:
@@ -54,15 +56,10 @@ class Session:
         return self._sock is not None
 
     def begin(self) -> VideoDescription:
-        """Lets the camera play what it describes so.
-
-        Raises CrowError, among others UNSUPPORTED "direct_unsupported" for a stream that another reader may take.
-        """
+        """Lets the camera play what it describes so. Raises CrowError."""
         public = self._connection.ask("OPTIONS", self._connection.url.text).first("public") or ""
         answer = self._connection.describe()
         video = described_video(answer.body)
-        if video.packetization_mode > 1 or video.max_don_diff:
-            raise unsupported("its NAL units are interleaved")
         bases = (answer.first("content-base"), answer.first("content-location"))
         base = next((url for url in bases if url and _ABSOLUTE.match(url)), self._connection.url.text)
         self._url = joined(base, video.aggregate_control)
@@ -133,9 +130,14 @@ class Session:
         return CrowError(Kind.UNAVAILABLE, "stream_lost", f"{self.where} {how}")
 
     def _set_up(self, url: str) -> None:
-        answer = self._connection.ask("SETUP", url, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
+        answer = self._connection.ask("SETUP", url, f"Transport: {self._wanted_transport}")
         if answer.status == _UNSUPPORTED_TRANSPORT:
-            raise unsupported("the camera does not send it over TCP")
+            other = "udp" if self._wanted_transport == INTERLEAVED else "tcp"
+            raise CrowError(
+                Kind.UNSUPPORTED,
+                "transport_refused",
+                f"{self.where} does not send its stream so; try: crow-daemon camera edit ID --transport {other}",
+            )
         self._checked(answer)
         session = _SESSION.fullmatch(answer.first("session") or "")
         if session is None:
@@ -143,7 +145,8 @@ class Session:
         self._id = session[1]
         timeout_s = int(session[2] or _DEFAULT_TIMEOUT_S)
         self._every_s = min(_MOST_SILENT_S, min(max(timeout_s, _TIMEOUT_S[0]), _TIMEOUT_S[1]) / 2.5)
-        channels = _INTERLEAVED.search(answer.first("transport") or "")
+        self.transport = answer.first("transport") or ""
+        channels = _INTERLEAVED_CHANNELS.search(self.transport)
         if channels is not None:
             self.channels = int(channels[1]) & 0xFF, int(channels[2]) & 0xFF
 
