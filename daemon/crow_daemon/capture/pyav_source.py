@@ -73,8 +73,6 @@ class PyavSource(ABC):
         stream = self._container.streams.video[0]
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = ThreadType.NONE
-        if stream.codec_context.name == "hevc":  # damage that libav does not mark: this finds some of it
-            stream.codec_context.options = {"err_detect": "explode"}
         self._keyframes = KeyframePackets.of(stream)
         self._rhythm.connected(stream.codec_context.name)
         return self._describe(stream)
