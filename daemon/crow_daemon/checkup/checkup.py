@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory
 from crow_daemon.capture.chosen_source import source_of
-from crow_daemon.capture.preflight import describe
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.checkup.look import Seen, frame_bytes, look
 from crow_daemon.checkup.report import LIVE_TOPICS, RECORDING_TOPICS, Checkup, Topic
@@ -25,6 +24,7 @@ from crow_daemon.registry.camera import (
 )
 from crow_daemon.registry.secret import Credentials
 from crow_daemon.registry.url import CameraUrl
+from crow_daemon.rtsp.describe import describe
 from crow_daemon.stills.still import hidden
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind

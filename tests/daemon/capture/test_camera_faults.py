@@ -1,6 +1,6 @@
 """What a camera does wrong, read in every way: the state says it, the ledger counts it, and nothing false is sent.
 
-Cameras that are wrong at the level of single bytes are in `test_preflight`, those that are well in `test_rtsp_capture`.
+Cameras that are wrong at the level of single bytes are in `test_describe`, those that are well in `test_rtsp_capture`.
 """
 
 import time

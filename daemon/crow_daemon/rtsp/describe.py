@@ -1,16 +1,4 @@
-"""Asks a camera for its stream description before libav may talk to it.
-
-libav says little about why a stream does not open, follows a redirect to any host, and sends that host the camera's
-credentials. So this small client does the DESCRIBE first. It answers with a typed failure or with the URL that libav
-may open. A camera that behaves here and redirects libav a moment later is not stopped by this: only a firewall or the
-unit's address allow-list does that.
-
-Invariants
-1. Credentials go to the configured host and port only, and only after it asked for them.
-2. The whole exchange ends by its deadline, and no answer is read beyond `MAX_HEADER_BYTES` and `MAX_BODY_BYTES`.
-   (Looking up a name has the resolver's own time-outs.)
-3. No message holds credentials.
-"""
+"""What a camera says about its stream, without asking for the stream itself."""
 
 from dataclasses import dataclass
 

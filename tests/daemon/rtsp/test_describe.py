@@ -1,4 +1,4 @@
-"""The preflight against cameras that are hostile or broken at the level of bytes."""
+"""Asking cameras that are hostile or broken at the level of bytes."""
 
 import hashlib
 import re
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 from camera_rig import CANARY, LOGIN, USER
 
-from crow_daemon.capture.preflight import describe
 from crow_daemon.registry.url import CameraUrl
+from crow_daemon.rtsp.describe import describe
 from crow_daemon.rtsp.login import authorization, best_challenge
 from crow_shared.errors import CrowError, Kind
 
