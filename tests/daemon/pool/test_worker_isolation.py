@@ -117,4 +117,4 @@ async def test_a_worker_gains_no_rights_dumps_no_core_and_holds_nothing_that_it_
             told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
     assert CANARY.encode() not in told
     assert b"secret of somebody" not in told
-    assert kinds == {"/dev/null": 2, "pipe": 1, "socket": 2}, "its daemon, its camera; nothing inherited"
+    assert kinds == {"/dev/null": 2, "pipe": 1, "socket": 4}, "its daemon, its camera, the relay to libav; no others"
