@@ -30,8 +30,11 @@ class Monitor(Protocol):
         """The stream's time parted from ours."""
         ...
 
-    def sampled(self, capture_us: int, skipped_ticks: int) -> None:
-        """A picture became a sample, so many ticks after the last one; its outcome follows."""
+    def sampled(self, capture_us: int, skipped_ticks: int, clock_skew_us: int | None = None) -> None:
+        """A picture became a sample, so many ticks after the last one; its outcome follows.
+
+        `clock_skew_us` is by how much the camera's clock was ahead of ours, None where it tells no time.
+        """
         ...
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:

@@ -102,7 +102,7 @@ class SamplePipeline:
         if skipped is None:
             return
         at_us, longer = picture.capture_us, self._longer
-        self._monitor.sampled(at_us, skipped)
+        self._monitor.sampled(at_us, skipped, picture.clock_skew_us)
         if longer is not None and longer.take(at_us) is None:
             self._monitor.outcome(at_us, Dropped.DEGRADED)
             return

@@ -64,7 +64,8 @@ class CameraSnapshot:
     """A camera at one moment; `counters` are since the daemon began to follow it, the others since its last change.
 
     Times are in microseconds since the Unix epoch. `damaged` counts pictures that could not be decoded whole,
-    `clock_jumps` how often the stream's time parted from ours. `asked_interval_ms` is the sample interval that the
+    `clock_jumps` how often the stream's time parted from ours; `clock_skew_us` is by how much the camera's clock was
+    ahead of ours at the last sample, None where it tells no time. `asked_interval_ms` is the sample interval that the
     receiver asks for, 0 while the camera's own will do. `alert` is what is wrong with what the camera shows, in a word.
     `worker_pid` is the process that reads it, `worker_losses` how often that had to be replaced, by reason, since the
     daemon began.
@@ -79,6 +80,7 @@ class CameraSnapshot:
     damaged: int = 0
     clock_jumps: int = 0
     last_sample_us: int | None = None
+    clock_skew_us: int | None = None
     asked_interval_ms: int = 0
     alert: str | None = None
     stream: StreamInfo | None = None
@@ -119,6 +121,7 @@ class CameraMonitor:
         self._damaged = 0
         self._clock_jumps = 0
         self._last_sample_us: int | None = None
+        self._clock_skew_us: int | None = None
         self.asked_interval_ms = 0
         self._alert: str | None = None
         self._stream: StreamInfo | None = None
@@ -157,11 +160,13 @@ class CameraMonitor:
             self._damaged += 1
             self._account.damaged(self._now(at))
 
-    def sampled(self, capture_us: int, skipped_ticks: int, at: Moment | None = None) -> None:
+    def sampled(
+        self, capture_us: int, skipped_ticks: int, clock_skew_us: int | None = None, at: Moment | None = None
+    ) -> None:
         """A sample was taken; its outcome follows."""
         with self._lock:
             self._account.sampled(capture_us, skipped_ticks, self._now(at))
-            self._last_sample_us = capture_us
+            self._last_sample_us, self._clock_skew_us = capture_us, clock_skew_us
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
         """What became of the sample of that time."""
@@ -206,6 +211,7 @@ class CameraMonitor:
                 damaged=self._damaged,
                 clock_jumps=self._clock_jumps,
                 last_sample_us=self._last_sample_us,
+                clock_skew_us=self._clock_skew_us,
                 asked_interval_ms=self.asked_interval_ms,
                 alert=self._alert,
                 stream=self._stream,

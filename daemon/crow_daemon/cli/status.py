@@ -14,6 +14,7 @@ from crow_daemon.settings import DaemonSettings
 from crow_shared.clock import SystemClock
 from crow_shared.samples import seen_percent
 
+_SKEW_SAID_US = 2_000_000
 _SPANS_US = {"hour": 3_600_000_000, "day": 86_400_000_000}
 
 
@@ -93,8 +94,22 @@ def _print_camera(camera: dict[str, Any]) -> None:
         f"  {camera['camera_id']:<20} {camera['state']:<12} spool: acknowledged {places['acknowledged']}, "
         f"waiting {places['waiting']}, lost {_total(places['lost'])}{alert}{pace}{reason}"
     )
+    if stream := camera["stream"]:
+        click.echo(f"    {_read(stream)}{_clock(camera['clock_skew_us'])}")
     for span in _SPANS_US:
         click.echo(f"    last {span:<5} {_said(camera[span])}")
+
+
+def _read(stream: dict[str, Any]) -> str:
+    picture = f"{stream['codec']} of {stream['width']}x{stream['height']}"
+    why = f" ({stream['why']})" if stream["why"] else ""
+    return f"{picture}, reader {stream['reader']}, mode {stream['mode']}{why}"
+
+
+def _clock(skew_us: int | None) -> str:
+    if skew_us is None or abs(skew_us) < _SKEW_SAID_US:
+        return ""
+    return f"; its clock is {abs(skew_us) / 1e6:.1f} s {'ahead' if skew_us > 0 else 'behind'}"
 
 
 def _said(counts: dict[str, Any]) -> str:

@@ -58,7 +58,8 @@ def hear(event: pb.Event, camera: Camera, monitor: CameraMonitor, now: Moment) -
         case "sampled":
             sampled = event.sampled
             if may_be(sampled.capture_us, camera, now):
-                monitor.sampled(sampled.capture_us, _ticks(sampled.skipped_ticks, camera), at)
+                skew_us = sampled.clock_skew_us if sampled.HasField("clock_skew_us") else None
+                monitor.sampled(sampled.capture_us, _ticks(sampled.skipped_ticks, camera), skew_us, at)
         case "outcome":
             monitor.outcome(event.outcome.capture_us, _outcome(event.outcome.word))
         case "alert":

@@ -61,10 +61,12 @@ class TellingMonitor:
         event.clock_jumps = times
         self._tell(event)
 
-    def sampled(self, capture_us: int, skipped_ticks: int) -> None:
+    def sampled(self, capture_us: int, skipped_ticks: int, clock_skew_us: int | None = None) -> None:
         """A sample was taken; its outcome follows."""
         event = self._event()
         event.sampled.capture_us, event.sampled.skipped_ticks = capture_us, skipped_ticks
+        if clock_skew_us is not None:
+            event.sampled.clock_skew_us = clock_skew_us
         self._tell(event)
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:

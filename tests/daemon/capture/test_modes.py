@@ -181,6 +181,7 @@ def test_the_skew_of_the_cameras_clock_is_told_and_a_clock_that_is_far_off_not_u
         frame = sink.wait_for(2)[-1]
         assert frame.time_source is TimeSource.CAMERA
         assert frame.clock_skew_us == pytest.approx(500_000, abs=250_000)
+        assert runner.snapshot().clock_skew_us is not None
         server.set_faults("h264", Faults(clock_ahead_s=0.7, clock_jump_after_s=0, report_every_s=0.5))
         eventually(lambda: sink.frames[-1].time_source is TimeSource.ARRIVAL, "the camera's clock is left")
         assert sink.frames[-1].clock_skew_us == pytest.approx(3_600_500_000, abs=300_000)

@@ -23,6 +23,8 @@ def _status(**changed: Any) -> dict[str, Any]:
         "last_error": None,
         "asked_interval_ms": 0,
         "alert": None,
+        "stream": None,
+        "clock_skew_us": None,
         "counters": {"expected": 13, "sent": 10, "gated": {"no_activity": 2}, "dropped": {"spool_full": 1}},
         "spool": {"spooled": 10, "acknowledged": 8, "waiting": 0, "lost": {"spool_full": 1, "corrupt": 1}},
     }
@@ -101,6 +103,18 @@ def test_something_wrong_with_the_picture_is_told(state_dir: Path) -> None:
     whole["cameras"][0]["alert"] = "covered"
     status.write(state_dir, whole)
     assert "lost 2; ALERT: covered" in _run().stdout
+
+
+def test_how_a_camera_is_read_and_why_is_told_and_a_clock_that_is_far_off(state_dir: Path) -> None:
+    whole = _status()
+    stream = {"codec": "hevc", "width": 2560, "height": 1440, "reader": "direct", "mode": "keyframe", "why": "it does"}
+    whole["cameras"][0] |= {"stream": stream, "clock_skew_us": -42_040_000}
+    status.write(state_dir, whole)
+    said = "hevc of 2560x1440, reader direct, mode keyframe (it does); its clock is 42.0 s behind\n"
+    assert said in _run().stdout
+    whole["cameras"][0]["clock_skew_us"] = 150_000
+    status.write(state_dir, whole)
+    assert "its clock" not in _run().stdout
 
 
 def test_a_receiver_that_is_behind_is_seen_by_its_closed_window_and_the_pace_it_asks_for(state_dir: Path) -> None:

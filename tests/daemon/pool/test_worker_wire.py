@@ -110,7 +110,8 @@ def test_what_happens_to_a_camera_in_a_worker_is_known_to_the_daemon(clock: Manu
     clock.advance(1)
     worker.damaged()
     worker.clock_jumped(2)
-    worker.sampled(now_us + 1_000_000, 0)
+    worker.sampled(now_us + 1_000_000, 0, -42_000_000)
+    assert told.monitor.snapshot().clock_skew_us == -42_000_000
     worker.outcome(now_us + 1_000_000, Dropped.OVERLOAD)
     worker.sampled(now_us + 1_500_000, 0)
     worker.outcome(now_us + 1_500_000, SENT)
@@ -118,6 +119,7 @@ def test_what_happens_to_a_camera_in_a_worker_is_known_to_the_daemon(clock: Manu
     snapshot = told.monitor.snapshot()
     assert (snapshot.state, snapshot.stream, snapshot.alert) == (CameraState.LIVE, STREAM, "black")
     assert (snapshot.damaged, snapshot.clock_jumps) == (1, 2)
+    assert snapshot.clock_skew_us is None, "it has ceased to tell its time"
     assert snapshot.counters.gated == {GateReason.NO_ACTIVITY: 1}
     assert snapshot.counters.dropped == {Dropped.OVERLOAD: 1}
     assert snapshot.counters.sent == 0, "its frame tells that, not its word"

@@ -703,20 +703,26 @@ class Sampled(_message.Message):
 
     CAPTURE_US_FIELD_NUMBER: _builtins.int
     SKIPPED_TICKS_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_US_FIELD_NUMBER: _builtins.int
     capture_us: _builtins.int
     """Microseconds since the Unix epoch."""
     skipped_ticks: _builtins.int
+    clock_skew_us: _builtins.int
+    """By how much the camera's clock is ahead of the daemon's, in microseconds; absent where it tells no time."""
     def __init__(
         self,
         *,
         capture_us: _builtins.int = ...,
         skipped_ticks: _builtins.int = ...,
+        clock_skew_us: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us", "clock_skew_us", b"clock_skew_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_us", b"capture_us", "skipped_ticks", b"skipped_ticks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us", "capture_us", b"capture_us", "clock_skew_us", b"clock_skew_us", "skipped_ticks", b"skipped_ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clock_skew_us: _TypeAlias = _typing.Literal["clock_skew_us"]  # noqa: Y015
+    _WhichOneofArgType__clock_skew_us: _TypeAlias = _typing.Literal["_clock_skew_us", b"_clock_skew_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_skew_us) -> _WhichOneofReturnType__clock_skew_us | None: ...
 
 Global___Sampled: _TypeAlias = Sampled  # noqa: Y015
 
