@@ -75,7 +75,7 @@ def choose(camera: Camera, address: RtspAddress, memory: StreamMemory, now_s: fl
     mode: Literal["keyframe", "decode"] = "keyframe" if decoded_because is None else "decode"
     pyav_because = _why_pyav(camera, address, memory, now_s)
     looks = camera.gate is not GateMode.OFF and address.sub_url is not None
-    keyframes_enough = mode == "keyframe" or memory.rhythm.enough is not False
+    keyframes_alone = mode == "keyframe" or pyav_because is None
     no_substream_because = memory.why_no_substream(now_s) if looks else None
     reasons = [
         decoded_because or "the camera's keyframes are sent as they are",
@@ -83,12 +83,12 @@ def choose(camera: Camera, address: RtspAddress, memory: StreamMemory, now_s: fl
     ]
     if no_substream_because:
         reasons.append(f"the gate looks at the main stream, since the substream fails: {no_substream_because}")
-    if mode == "keyframe" and memory.rhythm.enough is False:
+    if keyframes_alone and memory.rhythm.enough is False:
         reasons.append(f"samples are lost: {_shortcoming(camera, memory.rhythm)}")
     return Choice(
         reader="pyav" if pyav_because else "direct",
         mode=mode,
-        substream=looks and keyframes_enough and no_substream_because is None,
+        substream=looks and (keyframes_alone or memory.rhythm.enough is not False) and no_substream_because is None,
         why="; ".join(reasons),
     )
 
@@ -100,7 +100,8 @@ def why_decoded(camera: Camera, rhythm: KeyframeRhythm) -> str | None:
     needed = pixels_needed(camera)
     if needed is not None:
         return f"pictures are decoded for {needed}"
-    if camera.mode is CaptureMode.AUTO and rhythm.enough is False:
+    whole_stream_helps = camera.mode is CaptureMode.AUTO and camera.reader is not ReaderChoice.DIRECT
+    if whole_stream_helps and rhythm.enough is False:
         return f"pictures are decoded: {_shortcoming(camera, rhythm)}"
     return None
 

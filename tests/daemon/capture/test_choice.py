@@ -81,6 +81,12 @@ def test_the_mode_that_was_set_is_kept_and_what_it_costs_is_said() -> None:
     assert "samples are lost: keyframes come 4.0 s apart" in choice.why
 
 
+def test_the_reader_that_was_set_is_kept_and_what_it_costs_is_said() -> None:
+    choice = after_keyframes(4, reader=ReaderChoice.DIRECT)
+    assert (choice.reader, choice.mode) == ("direct", "keyframe")
+    assert "samples are lost: keyframes come 4.0 s apart" in choice.why
+
+
 def test_what_the_direct_reader_cannot_take_is_read_with_libav_for_an_hour() -> None:
     memory = StreamMemory(Camera("till", "Till", ADDRESS))
     memory.direct_failed("the stream has no keyframes", 100)
