@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crow_daemon.recordings.named_time import named_time
-from crow_daemon.recordings.video_file import VideoFile, look_into
 from crow_daemon.registry.camera import Recording
 from crow_shared.errors import CrowError, Kind
+
+if TYPE_CHECKING:
+    from crow_daemon.recordings.video_file import VideoFile
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".flv")
 
@@ -28,6 +31,8 @@ def plan(paths: Sequence[Path], recorded_at_us: int | None) -> list[Planned]:
     Raises CrowError: NOT_FOUND or INVALID for what is no video file or tells no time, as the capture does for what it
     cannot read.
     """
+    from crow_daemon.recordings.video_file import look_into  # noqa: PLC0415 — loads libav, which the daemon may not
+
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise CrowError(Kind.NOT_FOUND, "no_recordings", f"there is no video in it ({', '.join(SUFFIXES)})")
@@ -47,7 +52,7 @@ def _files(path: Path) -> list[Path]:
     return [path.resolve()]
 
 
-def _planned(file: VideoFile, recorded_at_us: int | None) -> Planned:
+def _planned(file: "VideoFile", recorded_at_us: int | None) -> Planned:
     named = named_time(file.path.name)
     if recorded_at_us is not None:
         return Planned(Recording(file.path, recorded_at_us), file.lasts_us, "as given")
