@@ -83,13 +83,13 @@ class InterleavedStream:
                     self.report = sender_report(view[position + 4 : following]) or self.report
                 position = following
                 continue
-            if buffer[position + 4] == plain:
-                payload = position + 16
-            else:
+            payload = position + 16
+            if buffer[position + 4] != plain:
                 payload = payload_begin(buffer, position + 4, following)
-                if payload < 0:
-                    lost = True
-                    continue
+            if payload > following:  # no RTP packet
+                lost = not self._is_ours(position)
+                position = position if lost else following
+                continue
             if not engaged:
                 look = first_bytes[buffer[payload]]
                 if look == fragment:

@@ -25,25 +25,25 @@ class SenderReport:
 
 
 def payload_begin(packet: bytes | bytearray | memoryview, begin: int, end: int) -> int:
-    """Where the payload of the RTP packet from `begin` to `end` begins; -1 for what is no RTP packet.
+    """Where the payload of the RTP packet from `begin` to `end` begins; behind `end` for what is no RTP packet.
 
     Contributing sources and header extensions (RFC 8285) are passed over.
     """
     if end - begin < HEADER_BYTES or packet[begin] & _VERSION != _VERSION_2:
-        return -1
+        return end + 1
     flags = packet[begin]
     at = begin + HEADER_BYTES + 4 * (flags & _SOURCES)
     if flags & _EXTENSION:
         if at + 4 > end:
-            return -1
+            return end + 1
         at += 4 + 4 * (packet[at + 2] << 8 | packet[at + 3])
-    return at if at <= end else -1
+    return at
 
 
 def payload_of(packet: memoryview) -> memoryview:
     """The payload of an RTP packet, without its padding; empty when there is none, or no RTP packet."""
     begin = payload_begin(packet, 0, len(packet))
-    if begin < 0:
+    if begin > len(packet):
         return packet[:0]
     end = len(packet) - (packet[-1] if packet[0] & _PADDING else 0)
     return packet[begin : max(begin, end)]

@@ -3,13 +3,12 @@
 import hashlib
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from camera_rig import CANARY, LOGIN, USER
+from scripted_camera import camera
 
 from crow_daemon.registry.url import CameraUrl
 from crow_daemon.rtsp.describe import describe
@@ -26,36 +25,6 @@ def ok(codec: bytes = b"H264") -> bytes:
 
 def unauthorized(*challenges: bytes) -> bytes:
     return b"RTSP/1.0 401 Unauthorized\r\n" + b"".join(b"WWW-Authenticate: %s\r\n" % c for c in challenges) + b"\r\n"
-
-
-@contextmanager
-def camera(respond: Callable[[socket.socket, str, int], None]) -> Iterator[tuple[CameraUrl, list[str]]]:
-    """A camera that answers each request by `respond(connection, request, number from 1)`."""
-    requests: list[str] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                try:
-                    while request := connection.recv(8192).decode("latin-1"):
-                        requests.append(request)
-                        respond(connection, request, len(requests))
-                except OSError:
-                    pass
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield CameraUrl.parse(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/stream?a=b"), requests
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def answering(*answers: bytes) -> Callable[[socket.socket, str, int], None]:
