@@ -32,10 +32,12 @@ from crow_sim.shop.plan import crossing_scene
 FPS, KEYFRAME_EVERY_S, SECONDS = 25.0, 0.2, 2.0  # a keyframe for each sample
 SIZES = {"h264": (640, 360), "hevc": (640, 360), "larger": (800, 448)}  # dozens of packets to a keyframe
 
-READERS = {"pyav": {"reader": ReaderChoice.PYAV}}
+READERS = {"pyav": {"reader": ReaderChoice.PYAV}, "direct": {"reader": ReaderChoice.DIRECT}}
 WAYS = {
     "keyframe pyav": {"mode": CaptureMode.KEYFRAME, "reader": ReaderChoice.PYAV},
     "decode pyav": {"mode": CaptureMode.DECODE, "reader": ReaderChoice.PYAV},
+    "keyframe direct": {"mode": CaptureMode.KEYFRAME, "reader": ReaderChoice.DIRECT},
+    "decode direct": {"mode": CaptureMode.DECODE, "reader": ReaderChoice.DIRECT},
 }
 by_reader = pytest.mark.parametrize("way", READERS.values(), ids=READERS)
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

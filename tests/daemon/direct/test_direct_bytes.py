@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from crow_daemon.direct.interleaved import BUFFER_BYTES
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
-from crow_daemon.direct.rtp import payload_of, receiver_report, sender_report
 from crow_daemon.direct.timeline import Timeline
+from crow_daemon.rtsp.rtp import payload_of, receiver_report, sender_report
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
 from crow_shared.h26x import inspect_keyframe

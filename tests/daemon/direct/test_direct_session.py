@@ -6,7 +6,7 @@ import pytest
 from direct_rig import reading
 from scripted_camera import camera
 
-from crow_daemon.direct.session import joined
+from crow_daemon.rtsp.session import joined
 from crow_shared.errors import CrowError, Kind
 
 OPTIONS = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\n"
@@ -117,8 +117,8 @@ def test_other_channels_than_those_asked_for_are_taken() -> None:
         (
             {"statuses": {"SETUP": "461 Unsupported Transport"}},
             Kind.UNSUPPORTED,
-            "direct_unsupported",
-            "does not send it over TCP",
+            "transport_refused",
+            "TCP",
         ),
         ({"media": "m=video 0 RTP/AVP 26\r\n"}, Kind.UNSUPPORTED, "codec_unsupported", "JPEG"),
         ({"media": ""}, Kind.UNSUPPORTED, "no_video", "no video"),
