@@ -118,7 +118,7 @@ def test_other_channels_than_those_asked_for_are_taken() -> None:
             {"statuses": {"SETUP": "461 Unsupported Transport"}},
             Kind.UNSUPPORTED,
             "transport_refused",
-            "TCP",
+            "--transport udp",
         ),
         ({"media": "m=video 0 RTP/AVP 26\r\n"}, Kind.UNSUPPORTED, "codec_unsupported", "JPEG"),
         ({"media": ""}, Kind.UNSUPPORTED, "no_video", "no video"),
