@@ -18,8 +18,7 @@ from crow_shared.errors import CrowError, Kind
 _EXAMPLES = """\b
 Examples:
   crow-daemon camera discover
-  crow-daemon camera discover --username shop --add
-  crow-daemon camera discover --host 192.168.1.64 --username shop
+  crow-daemon camera discover --host 192.168.1.64 --host 192.168.1.65 --username shop --add
 """
 
 
@@ -48,10 +47,16 @@ def discover(
 ) -> None:
     """Finds cameras that speak ONVIF and asks them for their streams, the main one and the smallest.
 
-    Most tell their streams only to a user of theirs: give --username. The password is never sent in clear, but whoever
-    answers gets a digest of it: look first without. The exit code is 1 when no camera answers.
+    Most tell their streams only to a user of theirs: give --username. The password is not sent in clear here, but
+    whoever answers gets a digest of it: look first without, then name your cameras with --host. The exit code is 1 when
+    no camera answers, or one could not be added.
     """
     credentials = login(given)
+    if is_adding and credentials is not None and not hosts:
+        raise click.UsageError(
+            "--add with a login goes with --host: a camera that is added gets the password however it asks for it, "
+            "so say which of those that were found are yours"
+        )
     devices = [named_host(host) for host in hosts] if hosts else discover_devices(wait_s)
     surveyed = survey(devices, credentials)
     registry = context.registry()
@@ -60,16 +65,18 @@ def discover(
         click.echo(json.dumps(told, indent=2))
     else:
         _print(told)
-    if is_adding:
-        for one in surveyed:
-            _add(one, registry, credentials, quiet=as_json)
+    taken = [
+        _add(one, index, registry, credentials, quiet=as_json)
+        for one in (surveyed if is_adding else ())
+        for index in range(len(one.device.channels) if one.device else 0)
+    ]
     if not surveyed:
         raise CrowError(
             Kind.UNAVAILABLE,
             "none_found",
             "no camera answered; ONVIF may be switched off in it, or multicast does not reach it: give --host",
         )
-    if all(one.error for one in surveyed):
+    if all(one.error for one in surveyed) or not all(taken):
         raise SystemExit(1)
 
 
@@ -109,17 +116,24 @@ def _print(told: list[dict[str, Any]]) -> None:
                     click.echo(f"{'':<16} {name:<5} {size:<16} {stream['url']}{known}")
 
 
-def _add(surveyed: Surveyed, registry: Registry, credentials: Credentials | None, *, quiet: bool) -> None:
-    for index, channel in enumerate(surveyed.device.channels if surveyed.device else ()):
-        known = known_as(channel, registry.cameras())
-        if known is None:
-            fresh = as_camera(surveyed, index, credentials.username if credentials else None)
+def _add(surveyed: Surveyed, index: int, registry: Registry, credentials: Credentials | None, *, quiet: bool) -> bool:
+    """Adds a channel of a device that answered; whether it is there now."""
+    assert surveyed.device is not None
+    channel = surveyed.device.channels[index]
+    known = known_as(channel, registry.cameras())
+    if known is None:
+        fresh = as_camera(surveyed, index, credentials.username if credentials else None)
+        try:
             registry.add(fresh, credentials.password if credentials else None)
-            done = f"camera {fresh.id} added"
-        elif (changed := with_substream(known, channel)) != known:
-            registry.update(changed)
-            done = f"camera {known.id}: smaller stream filled in"
-        else:
-            done = f"camera {known.id} is there already"
-        if not quiet:
-            click.echo(done)
+        except CrowError as error:
+            click.echo(f"not added: {error.message}", err=True)
+            return False
+        done = f"camera {fresh.id} added"
+    elif (changed := with_substream(known, channel)) != known:
+        registry.update(changed)
+        done = f"camera {known.id}: smaller stream filled in"
+    else:
+        done = f"camera {known.id} is there already"
+    if not quiet:
+        click.echo(done)
+    return True

@@ -4,7 +4,7 @@ Whatever URL a device names, it is used only on the device's own host.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 
 from crow_daemon.onvif.discovery import shown
@@ -21,6 +21,7 @@ _MEDIA = "http://www.onvif.org/ver10/media/wsdl"
 _MEDIA2 = "http://www.onvif.org/ver20/media/wsdl"  # the one that knows H.265
 _SCHEMA = "http://www.onvif.org/ver10/schema"
 _CODECS = {"H264": "h264", "H265": "hevc", "HEVC": "hevc"}
+_MOST_AHEAD = timedelta(days=366 * 100)  # a clock further off makes no sense, and no token
 _SMALLEST_PIXELS = 160 * 90  # less shows a gate nothing
 
 
@@ -155,7 +156,9 @@ def _note_clock(client: SoapClient, url: str) -> None:
         if told is not None:
             parts = [int(told.text_of(name)) for name in ("Year", "Month", "Day", "Hour", "Minute", "Second")]
             year, month, day, hour, minute, second = parts
-            client.ahead = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - datetime.now(UTC)
+            ahead = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - datetime.now(UTC)
+            if abs(ahead) < _MOST_AHEAD:
+                client.ahead = ahead
     except CrowError as error:
         if error.code not in ("onvif_unsupported", "auth_failed"):
             raise

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from xml.sax.saxutils import escape
 
 from crow_daemon.onvif.xml import MAX_BYTES, Element, parse
@@ -46,20 +46,15 @@ class SoapClient:
         Raises CrowError: INVALID (`address_refused`), UNAVAILABLE, TIMEOUT, UNAUTHENTICATED (`auth_failed`),
         UNSUPPORTED (`onvif_unsupported`), CORRUPT, TOO_LARGE.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in _PORTS or parts.hostname != self.host:
-            raise CrowError(
-                Kind.INVALID, "address_refused", f"{self.host} names a service on another host, which is not called"
-            )
+        port, path = self._place(url)
         credentials = self._credentials if log_in else None
         envelope = _envelope(body, _security(credentials, datetime.now(UTC) + self.ahead) if credentials else "")
-        status, challenges, answer = self._post(url, envelope, None)
+        status, challenges, answer = self._post(port, path, envelope, None)
         if status == 401 and credentials is not None:
             challenge = best_challenge(challenges)
             if challenge is not None and challenge.scheme != "basic":
-                path = parts.path + (f"?{parts.query}" if parts.query else "")
-                header = authorization(challenge, credentials, "POST", path or "/")
-                status, _, answer = self._post(url, envelope, header)
+                header = authorization(challenge, credentials, "POST", path)
+                status, _, answer = self._post(port, path, envelope, header)
         return self._checked(status, answer)
 
     def _checked(self, status: int, answer: bytes) -> Element:
@@ -87,14 +82,28 @@ class SoapClient:
             f"{self.host} does not accept the login; many cameras have ONVIF users of their own",
         )
 
-    def _post(self, url: str, envelope: str, header: str | None) -> tuple[int, list[str], bytes]:
-        parts = urlsplit(url)
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
+    def _place(self, url: str) -> tuple[tuple[str, int], str]:
+        """Scheme and port, and the path, of a service that the device named. Raises CrowError(INVALID)."""
+        try:
+            parts = urlsplit(url)
+            scheme, port = parts.scheme, parts.port or _PORTS.get(parts.scheme, 0)
+        except ValueError:
+            raise CrowError(Kind.INVALID, "address_refused", f"{self.host} names a service at no usable URL") from None
+        if scheme not in _PORTS or parts.hostname != self.host:
+            raise CrowError(
+                Kind.INVALID, "address_refused", f"{self.host} names a service on another host, which is not called"
+            )
+        path = quote(parts.path + (f"?{parts.query}" if parts.query else ""), safe="/?&=%:;,@+~!$'()*-._")
+        return (scheme, port), path or "/"
+
+    def _post(
+        self, port: tuple[str, int], path: str, envelope: str, header: str | None
+    ) -> tuple[int, list[str], bytes]:
         headers = {"Content-Type": "application/soap+xml; charset=utf-8", "Connection": "close"}
         if header:
             headers["Authorization"] = header
-        with self._connected(parts.scheme, parts.port or _PORTS[parts.scheme]) as connection:
-            connection.request("POST", path or "/", envelope.encode(), headers)
+        with self._connected(*port) as connection:
+            connection.request("POST", path, envelope.encode(), headers)
             with connection.getresponse() as response:
                 return response.status, response.headers.get_all("WWW-Authenticate") or [], self._body(response)
 

@@ -56,6 +56,19 @@ def test_cameras_are_added_once_with_login_and_smaller_stream(crow: Shell, devic
     assert "is camera cam-127-0-0-1-2" in again
 
 
+def test_an_id_that_is_taken_keeps_no_other_camera_out(crow: Shell, device: OnvifDevice) -> None:
+    crow.ok("add", "cam-127-0-0-1-1", "--url", "rtsp://192.168.1.7/other")
+    result = crow("discover", *at(device), *LOGIN, "--add", stdin=PASSWORD)
+    assert result.exit_code == 1
+    assert "not added: there is a camera 'cam-127-0-0-1-1' already" in result.stderr
+    assert "camera cam-127-0-0-1-2 added" in result.stdout
+
+
+def test_a_login_is_given_for_good_only_to_cameras_that_were_named(crow: Shell) -> None:
+    result = crow("discover", *LOGIN, "--add", stdin=PASSWORD)
+    assert (result.exit_code, "say which of those that were found are yours" in result.output) == (2, True)
+
+
 def test_a_camera_that_is_there_gets_the_smaller_stream_that_it_lacks(crow: Shell, device: OnvifDevice) -> None:
     crow.ok("add", "front", "--url", STREAMS[0].uri, "--username", "other", "--password-stdin", stdin="other")
     told = crow.ok("discover", *at(device), *LOGIN, "--add", stdin=PASSWORD)

@@ -4,6 +4,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -125,9 +126,22 @@ def test_credentials_in_a_stream_s_url_are_dropped_and_another_host_is_refused()
     assert failed.value.code == "address_refused"
 
 
-def test_a_media_service_on_another_host_is_not_called() -> None:
+def test_a_device_whose_clock_makes_no_sense_is_told_as_one_that_takes_no_login() -> None:
+    end_of_time_s = (datetime.max.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() - 60
     with (
-        OnvifDevice(STREAMS, faults=OnvifFaults(media_url="http://192.0.2.7/media")) as device,
+        OnvifDevice(STREAMS, USER, PASSWORD, clock_ahead_s=end_of_time_s) as device,
+        pytest.raises(CrowError) as failed,
+    ):
+        ask(device)
+    assert failed.value.kind is Kind.UNAUTHENTICATED, "its tokens are good at the end of time alone; that is told"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.7/media", "http://[", "http://127.0.0.1:99999/media", "ftp://127.0.0.1/media", "/media"]
+)
+def test_a_media_service_anywhere_else_is_not_called(url: str) -> None:
+    with (
+        OnvifDevice(STREAMS, faults=OnvifFaults(media_url=url)) as device,
         pytest.raises(CrowError) as failed,
     ):
         ask(device)
