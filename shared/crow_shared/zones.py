@@ -51,11 +51,16 @@ class Zone:
 
 
 def checked_polygon(points: Iterable[Sequence[float]]) -> Polygon:
-    """The points as a polygon. Raises CrowError(INVALID) for fewer than three, too many, or one outside the picture."""
+    """The points as a polygon.
+
+    Raises CrowError(INVALID) for fewer than three, too many, one outside the picture, or a line that crosses itself.
+    """
     polygon = tuple((float(x), float(y)) for x, y in points)
     _check_points(polygon)
     if not 3 <= len(polygon) <= MAX_POINTS:
         raise _invalid(f"an area has 3 to {MAX_POINTS} points")
+    if _crosses_itself(polygon):
+        raise _invalid("an area's outline crosses itself: what is within it is not clear; give the points in order")
     return polygon
 
 
@@ -101,6 +106,21 @@ def zone_from_wire(message: ingest_pb2.Zone) -> Zone:
     if kind is None:
         raise CrowError(Kind.UNSUPPORTED, "zone_unsupported", f"a zone is of a kind ({message.kind}) not known here")
     return Zone(message.name, kind, tuple((point.x, point.y) for point in message.points))
+
+
+def _crosses_itself(polygon: Polygon) -> bool:
+    """Whether two sides that are no neighbours cross; sides that only touch do not."""
+    sides = list(zip(polygon, (*polygon[1:], polygon[0]), strict=True))
+    return any(
+        _turn(*one, other[0]) * _turn(*one, other[1]) < 0 and _turn(*other, one[0]) * _turn(*other, one[1]) < 0
+        for index, one in enumerate(sides)
+        for other in sides[index + 2 :]
+    )
+
+
+def _turn(start: Point, end: Point, point: Point) -> float:
+    """Positive on one side of the line from start to end, negative on the other."""
+    return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
 
 
 def _check_points(points: Polygon) -> None:

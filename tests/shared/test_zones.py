@@ -1,5 +1,8 @@
 """Zones travel as they are, and what is none is refused."""
 
+import math
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +11,23 @@ from crow.cctv.v1 import ingest_pb2
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import Zone, ZoneKind, checked_polygon, checked_zones, zone_from_wire, zone_to_wire
 
-_share = st.floats(0, 1, width=32)
-_points = st.lists(st.tuples(_share, _share), min_size=3, max_size=20).map(tuple)
+_reach = st.floats(0.125, 0.5, width=32)
+
+
+def _around(reaches: list[float]) -> tuple[tuple[float, float], ...]:
+    """Points around the middle, in order, so that no two sides cross; as the wire keeps them."""
+    angles = [2 * math.pi * index / len(reaches) for index in range(len(reaches))]
+    return tuple(
+        (_as_on_the_wire(0.5 + reach * math.cos(angle)), _as_on_the_wire(0.5 + reach * math.sin(angle)))
+        for reach, angle in zip(reaches, angles, strict=True)
+    )
+
+
+def _as_on_the_wire(share: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", min(max(share, 0.0), 1.0)))[0])
+
+
+_points = st.lists(_reach, min_size=3, max_size=20).map(_around)
 TRIANGLE = ((0.0, 0.0), (1.0, 0.0), (0.5, 1.0))
 
 
@@ -52,3 +70,10 @@ def test_two_zones_of_one_name_are_refused_whatever_their_case() -> None:
 def test_a_mask_of_two_points_is_refused() -> None:
     with pytest.raises(CrowError, match="3 to"):
         checked_polygon([(0, 0), (1, 1)])
+
+
+def test_an_outline_that_crosses_itself_is_refused_since_its_middle_would_stay_open() -> None:
+    pentagram = [(0.5, 0.0), (0.8, 1.0), (0.0, 0.4), (1.0, 0.4), (0.2, 1.0)]
+    with pytest.raises(CrowError, match="crosses itself"):
+        checked_polygon(pentagram)
+    assert checked_polygon([(0, 0), (1, 0), (0.5, 0.25), (1, 1), (0, 1)]), "a dent is no crossing"
