@@ -15,6 +15,7 @@ from typing import Literal
 
 from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.registry.camera import (
+    Blur,
     Camera,
     CaptureMode,
     GateMode,
@@ -74,7 +75,8 @@ def choose(camera: Camera, address: RtspAddress, memory: StreamMemory, now_s: fl
     decoded_because = why_decoded(camera, memory.rhythm)
     mode: Literal["keyframe", "decode"] = "keyframe" if decoded_because is None else "decode"
     pyav_because = _why_pyav(camera, address, memory, now_s)
-    looks = camera.gate is not GateMode.OFF and address.sub_url is not None
+    # What moves in another stream's picture, a moment earlier or later, is not where it is in the one to blur.
+    looks = camera.gate is not GateMode.OFF and address.sub_url is not None and camera.blur is Blur.OFF
     keyframes_alone = mode == "keyframe" or pyav_because is None
     no_substream_because = memory.why_no_substream(now_s) if looks else None
     reasons = [

@@ -102,6 +102,11 @@ def test_udp_and_tls_are_libavs(source: RtspAddress) -> None:
     assert chosen(source).reader == "pyav"
 
 
+def test_what_moves_is_looked_for_in_the_picture_that_it_is_blurred_in() -> None:
+    choice = chosen(WITH_SUBSTREAM, gate=GateMode.ACTIVITY, blur=Blur.PEOPLE)
+    assert (choice.mode, choice.substream) == ("decode", False)
+
+
 def test_the_gate_looks_at_the_main_stream_while_the_substream_fails() -> None:
     memory = StreamMemory(Camera("till", "Till", WITH_SUBSTREAM, gate=GateMode.ACTIVITY))
     memory.substream_failed("nobody answers", 0)
