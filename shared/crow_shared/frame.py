@@ -8,6 +8,7 @@ from crow.cctv.v1 import frame_pb2
 from crow_shared.errors import CrowError, Kind
 
 MAX_PICTURE_BYTES = 2 << 20
+MAX_PIXELS = 16_000_000
 MAX_MESSAGE_BYTES = MAX_PICTURE_BYTES + (64 << 10)  # a picture and everything around it
 
 

@@ -8,14 +8,16 @@ from av.video.codeccontext import VideoCodecContext
 from crow_daemon.capture.pyav_pixels import LibavPixels
 from crow_daemon.capture.source import Coded
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Encoding
+from crow_shared.frame import MAX_PIXELS, Encoding
 
 av.logging.set_level(None)  # logging from decoders can deadlock
 
 _CODECS = {Encoding.H264: "h264", Encoding.H265: "hevc"}
 # Smoothing the borders of blocks costs a tenth of a keyframe. It serves the pictures predicted from it, of which there
 # are none here; without it, pictures were as before to 45 dB and more, at every bit rate tried.
-_OPTIONS = {"skip_loop_filter": "all"}
+#
+# libav allocates the coded size, which a hostile stream may state far beyond the size that it shows.
+_OPTIONS = {"skip_loop_filter": "all", "max_pixels": str(2 * MAX_PIXELS)}
 
 
 class KeyframeDecoder:

@@ -2,10 +2,8 @@
 
 from crow_receiver.ingest.jpeg import inspect_jpeg
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
+from crow_shared.frame import MAX_PICTURE_BYTES, MAX_PIXELS, Encoding
 from crow_shared.h26x import inspect_keyframe
-
-MAX_PIXELS = 16_000_000
 
 
 def inspect_picture(encoding: Encoding, coded: bytes) -> tuple[int, int]:

@@ -7,9 +7,8 @@ and libav would have to be trusted with it. Each picture has a decoder of its ow
 import av
 import numpy as np
 
-from crow_receiver.ingest.picture import MAX_PIXELS
 from crow_receiver.vision.pixels import Pixels, corrupt, reduced
-from crow_shared.frame import Encoding
+from crow_shared.frame import MAX_PIXELS, Encoding
 from crow_shared.h26x import KEYFRAME_SLICES, PARAMETER_SETS, annex_b, nal_type, nal_units
 
 _DECODERS = {Encoding.H264: "h264", Encoding.H265: "hevc"}
