@@ -57,7 +57,7 @@ class _Told:
     def offer(self, _frame: Frame) -> bool:
         return True
 
-    def sampled(self, capture_us: int, _skipped_ticks: int) -> None:
+    def sampled(self, capture_us: int, _skipped_ticks: int, _clock_skew_us: int | None) -> None:
         self.outcomes[capture_us] = ""
 
     def outcome(self, capture_us: int, outcome: str) -> None:

@@ -4,13 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import av
-import av.logging
-
-from crow_daemon.capture.recording_source import open_recording
 from crow_shared.errors import CrowError, Kind
-
-av.logging.set_level(None)  # libav's own lines are for developers
 
 _EARLIEST_YEAR = 2000  # before: a clock that was never set
 
@@ -26,6 +20,9 @@ class VideoFile:
 
 def look_into(path: Path) -> VideoFile:
     """Opens a file and reads its header. Raises CrowError(NOT_FOUND, UNAVAILABLE, UNSUPPORTED) as the capture would."""
+    # Loads libav, which the daemon's own process, started by the same command line, must not.
+    from crow_daemon.capture.recording_source import open_recording  # noqa: PLC0415
+
     with open_recording(path) as container:
         if not container.streams.video:
             raise CrowError(Kind.UNSUPPORTED, "no_video", f"{path} has no video")

@@ -67,7 +67,7 @@ class Told:
         self.refuses = False
         self.refusal = Dropped.SPOOL_FULL
 
-    def sampled(self, capture_us: int, skipped_ticks: int) -> None:
+    def sampled(self, capture_us: int, skipped_ticks: int, clock_skew_us: int | None = None) -> None:
         self.sampled_us.append(capture_us)
 
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
