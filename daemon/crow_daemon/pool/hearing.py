@@ -65,6 +65,8 @@ def hear(event: pb.Event, camera: Camera, monitor: CameraMonitor, now: Moment) -
         case "alert":
             monitor.alert(words(event.alert, _MAX_CODE_CHARACTERS) or None, at)
         case "finished":
+            if not isinstance(camera.source, Recording):
+                raise violation("a live camera that came to its end")
             monitor.finished(_ticks(event.finished.remaining_ticks, camera), at)
         case "stopped":
             monitor.stopped(at)
@@ -83,7 +85,10 @@ def checked_frame(message: frame_pb2.Frame, picture: bytes, camera: Camera) -> F
         raise violation("a frame that is none")
     if (camera.masks and not frame.masked) or (camera.blur is not Blur.OFF and not frame.blurred):
         raise violation("a frame that shows what is to be hidden")
-    return replace(frame, payload=picture)
+    whole = replace(frame, payload=picture)
+    if not whole.intact():
+        raise violation("a frame whose checksum is of another picture")
+    return whole
 
 
 def may_be(capture_us: int, camera: Camera, now: Moment) -> bool:

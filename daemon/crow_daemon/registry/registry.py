@@ -117,11 +117,12 @@ class Registry:
     def mark_finished(self, camera_id: str, revision: int) -> None:
         """Remembers that a recording was read to its end, unless it was changed since."""
         with self._change() as (db, _):
-            db.execute("update camera set finished = 1 where id = ? and revision = ?", (camera_id, revision))
+            of_the_recording = (camera_id, revision, SourceKind.FILE)
+            db.execute("update camera set finished = 1 where id = ? and revision = ? and kind = ?", of_the_recording)
             db.execute(
                 "insert or ignore into read_recording select id, path, recording_start_us from camera "
                 "where id = ? and revision = ? and kind = ?",
-                (camera_id, revision, SourceKind.FILE),
+                of_the_recording,
             )
 
     def was_read(self, camera: Camera) -> bool:

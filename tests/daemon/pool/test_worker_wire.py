@@ -169,7 +169,7 @@ def event(later_s: float = 0, **what: Any) -> Callable[[ManualClock], pb.Event]:
         event(live=pb.Stream(codec="h264", width=1, height=1, reader="direct", mode="")),
         event(failed=pb.Failure(kind="bad luck", code="x", message="y")),
         event(clock_jumps=1 << 31),
-        event(finished=pb.Finished(remaining_ticks=1 << 31)),
+        event(finished=pb.Finished(remaining_ticks=0)),
         event(later_s=1, damaged=pb.Damaged()),
         event(later_s=-3600, damaged=pb.Damaged()),
     ],
@@ -177,6 +177,12 @@ def event(later_s: float = 0, **what: Any) -> Callable[[ManualClock], pb.Event]:
 def test_an_event_that_no_worker_tells_is_refused(said: Callable[[ManualClock], pb.Event], clock: ManualClock) -> None:
     with pytest.raises(CrowError, match="the capture worker sent"):
         Told(clock).tell(said(clock))
+
+
+def test_a_recording_that_lacks_more_than_any_has_is_refused(clock: ManualClock) -> None:
+    told = Told(clock, Camera("monday", "Monday", Recording(Path("/monday.mp4"), 0)))
+    with pytest.raises(CrowError, match="beyond all bounds"):
+        told.worker.finished(1 << 31)
 
 
 def test_a_capture_time_that_cannot_be_is_not_taken_and_costs_a_sample_alone(clock: ManualClock) -> None:
@@ -222,6 +228,7 @@ def test_a_frame_arrives_with_its_picture() -> None:
         (header(height=MAX_SIDE + 1), PICTURE),
         (header(seq=1), PICTURE),
         (header(payload=b"x"), PICTURE),
+        (header(crc32=1), PICTURE),
         (HEADER, b""),
         (HEADER, bytes(MAX_PICTURE_BYTES + 1)),
     ],

@@ -239,3 +239,9 @@ def test_a_damaged_entry_is_named(registry: Registry) -> None:
     with pytest.raises(CrowError, match="'till'") as caught:
         registry.cameras()
     assert caught.value.kind is Kind.CORRUPT
+
+
+def test_a_live_camera_is_never_finished(registry: Registry) -> None:
+    registry.add(camera("till"))
+    registry.mark_finished("till", registry.get("till").revision)
+    assert registry.get("till").wanted
