@@ -87,6 +87,8 @@ class SamplePipeline:
             people_only = camera.gate is GateMode.PERSON and detector is not None
             self._gate = GateChain(camera.heartbeat_s, camera.motion_ttl_s, people_only=people_only)
         self._held: list[_Held] = []  # oldest first
+        if detector is None and (camera.gate is GateMode.PERSON or self._privacy.blurs):
+            log.warning("no person detector is set: movement stands in for people", camera=camera.id)
 
     def follow_pace(self, asked_interval_ms: int) -> None:
         """Lets only the samples of a longer interval through, from any thread; 0: all.

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from crow_daemon.capture.encoder import Bgr
 from crow_daemon.capture.ledger import SENT, Dropped, Outcome
@@ -322,6 +323,14 @@ def test_without_a_detector_whatever_moves_is_blurred_and_the_rest_is_not() -> N
     assert np.abs(after[:, 200:].astype(int) - before[:, 200:]).max() < 20, "the rest is as before"
     assert told.frames[-1].blurred
     assert cv2.Laplacian(after[:, 200:], cv2.CV_16S).std() > 10
+
+
+@pytest.mark.parametrize("fields", [{"gate": GateMode.PERSON}, {"blur": Blur.PEOPLE}, {}])
+def test_that_movement_stands_in_for_people_is_said(fields: dict[str, Any]) -> None:
+    for detector in (None, SomebodyBySize()):
+        with capture_logs() as logs:
+            pipeline(Told(), detector, **fields)
+        assert bool(logs) == (bool(fields) and detector is None)
 
 
 def test_activity_behind_a_mask_is_none() -> None:
