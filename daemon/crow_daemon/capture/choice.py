@@ -128,8 +128,10 @@ def _why_pyav(camera: Camera, address: RtspAddress, memory: StreamMemory, now_s:
 def _shortcoming(camera: Camera, rhythm: KeyframeRhythm) -> str:
     if rhythm.useless is not None:
         return f"its keyframes {rhythm.useless}"
-    every_s = (rhythm.longest_us or 0) / 1_000_000
-    return f"keyframes come {every_s:.1f} s apart, samples are due every {camera.sample_interval_ms / 1000:g} s"
+    due = f"samples are due every {camera.sample_interval_ms / 1000:g} s"
+    if rhythm.longest_us is None:
+        return f"{due}, which is more often than cameras make keyframes"
+    return f"keyframes come {rhythm.longest_us / 1_000_000:.1f} s apart, {due}"
 
 
 def _still(failed: tuple[str, float] | None, now_s: float, retry_s: float) -> str | None:

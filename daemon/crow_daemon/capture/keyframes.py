@@ -4,7 +4,8 @@ Decoding a keyframe a second costs about a quarter of decoding the whole stream,
 again; but a sample without a keyframe is lost. So it is watched how far apart they come.
 
 Invariants
-1. `enough` is None until it is known, then true or false; it outlives connections.
+1. `enough` is None until it is known, then true or false; it outlives connections. Of samples that are due more often
+   than cameras make keyframes it is false until they have shown otherwise: trying would cost a second's samples.
 2. It turns false with the first distance that costs a sample, or when the last distances are longer than the interval
    on the average, or when keyframes prove useless. It turns true after `_STEADY` good distances in a row, after twice
    as many each time that it had turned false again: a camera that keeps changing ends at what loses nothing.
@@ -13,6 +14,7 @@ Invariants
 
 from collections import deque
 
+_USUAL_US = 500_000  # hardly any camera makes keyframes more often
 _STEADY = 3
 _MOST_STEADY = 1000
 _AVERAGED = 8
@@ -32,7 +34,8 @@ class KeyframeRhythm:
         self._recent: deque[int] = deque(maxlen=_AVERAGED)
         self._good = 0
         self._wanted = _STEADY
-        self.enough: bool | None = None
+        self._presumed = None if interval_us >= _USUAL_US else False
+        self.enough: bool | None = self._presumed
         self.useless: str | None = None  # why keyframes cannot stand for themselves, while they cannot
         self.longest_us: int | None = None  # of the recent distances
 
@@ -40,7 +43,8 @@ class KeyframeRhythm:
         """A new connection to the stream: what is known stands, unless it is coded otherwise now."""
         if self._codec not in (None, codec):
             self._recent.clear()
-            self.enough = self.useless = self.longest_us = None
+            self.enough = self._presumed
+            self.useless = self.longest_us = None
             self._good, self._wanted = 0, _STEADY
         self._codec = codec
         self.hole()
