@@ -39,7 +39,8 @@ class Settings:
     seconds: float = 10.0  # of a window; a multiple of 10, so that all intervals fit evenly
     warm_up_s: float = 5.0  # after every camera has delivered
     rounds: int = 3
-    cameras: int = 16  # of ours and of the floors
+    cameras: int = ours.USUAL_CAMERAS  # of ours and of the floors
+    more_cameras: int = 64  # of the row that shows what many cameras share
     rival_cameras: int = 2
     only: str = ""  # part of a name: measure those and what they are compared with
     out: str = "bench/results/edge.json"
@@ -69,7 +70,7 @@ def main() -> None:
     subjects = [subject for subject in plan(settings) if wanted(subject, settings.only)]
     clips = streams.made(Path(settings.streams))
     rounds: list[list[Measured]] = [[] for _ in subjects]
-    with camera_server(clips, max(settings.cameras, settings.rival_cameras)) as urls:
+    with camera_server(clips, max(settings.cameras, settings.more_cameras)) as urls:
         for number in range(settings.rounds):
             for subject, results in zip(subjects, rounds, strict=True):
                 result = measured(subject, urls, settings)
@@ -114,6 +115,7 @@ def plan(settings: Settings) -> list[Subject]:
     return [
         first,
         ours.keyframe_direct("h264", many, 1.0),
+        ours.keyframe_direct("h264", settings.more_cameras, 1.0),
         ours.keyframe_pyav("h264", many, 1.0),
         ours.decode_and_gate("h264", many, 1.0),
         ours.decode("h264", many, 1.0),

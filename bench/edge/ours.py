@@ -16,8 +16,9 @@ from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.url import CameraUrl
 from crow_sim.line import DaemonService
 
-_KEYFRAME = {"mode": CaptureMode.KEYFRAME}
-_DECODE = {"mode": CaptureMode.DECODE}
+USUAL_CAMERAS = 16
+_KEYFRAME = {"mode": CaptureMode.KEYFRAME, "gate": GateMode.OFF}
+_DECODE = {"mode": CaptureMode.DECODE, "gate": GateMode.OFF}
 _GATE = {"gate": GateMode.ACTIVITY}
 _DIRECT = {"reader": ReaderChoice.DIRECT}
 _PYAV = {"reader": ReaderChoice.PYAV}
@@ -51,6 +52,8 @@ def gate_on_substream(stream: str, sub_stream: str, cameras: int, interval_s: fl
 def _crow(
     name: str, stream: str, cameras: int, interval_s: float, fields: dict[str, Any], sub_stream: str = ""
 ) -> Subject:
+    if cameras != USUAL_CAMERAS:
+        name = f"{name}, {cameras} cameras"
     told = " ".join(f"{key}={value}" for key, value in fields.items())
     return Subject(
         f"crow {name}",
@@ -60,7 +63,7 @@ def _crow(
         f"crow-daemon run, cameras with {told} sample_interval_ms={round(interval_s * 1000)}",
         partial(_daemon, fields, interval_s),
         sub_stream,
-        gated="gate" in fields,
+        gated=fields["gate"] is not GateMode.OFF,
     )
 
 
