@@ -143,9 +143,9 @@ def wanted(subject: Subject, only: str) -> bool:
 
 @contextmanager
 def camera_server(clips: dict[str, Path], cameras: int) -> Iterator[dict[str, list[str]]]:
-    """The URLs of so many cameras of each stream, served by a process of its own."""
+    """The URLs of so many cameras of each stream, served by a process of its own; keyframes come at different times."""
     mounts = [f"--mount={name}-{number}={path}" for name, path in clips.items() for number in range(cameras)]
-    command = [str(Path(sys.executable).with_name("crow-sim")), "serve", "--port", "0", *mounts]
+    command = [str(Path(sys.executable).with_name("crow-sim")), "serve", "--anywhere", "--port", "0", *mounts]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -73,7 +73,8 @@ def transcode(source: Path, target: Path) -> None:
 @main.command()
 @click.option("--mount", "mounts", multiple=True, required=True, metavar="NAME=FILE", help="What to serve; repeatable.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8554, show_default=True, help="0 takes a free one.")
-def serve(mounts: tuple[str, ...], port: int) -> None:
+@click.option("--anywhere", is_flag=True, help="Each client joins the clip somewhere, not at its beginning.")
+def serve(mounts: tuple[str, ...], port: int, anywhere: bool) -> None:
     """Serves encoded clips over RTSP in a loop, on this machine only and without a password, until interrupted."""
     files: dict[str, Path] = {}
     for mount in mounts:
@@ -81,7 +82,7 @@ def serve(mounts: tuple[str, ...], port: int) -> None:
         if not (name and equals and file):
             raise click.BadParameter(f"{mount!r} is not NAME=FILE", param_hint="--mount")
         files[name] = Path(file)
-    server = RtspServer(files, port=port)
+    server = RtspServer(files, port=port, joined_anywhere=anywhere)
 
     async def run() -> None:
         await server.start()

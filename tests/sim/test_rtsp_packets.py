@@ -54,6 +54,23 @@ async def test_timestamps_advance_by_one_picture_even_over_the_seam_of_the_loop(
     assert all(abs(step - TICK) <= 1 for step in between)
 
 
+async def test_clients_may_join_anywhere_and_then_see_the_whole_clip(streams: dict[str, Path]) -> None:
+    units = [unit.payloads for unit in load_media(streams["h264"]).units]
+    began_at = set()
+    async with RtspServer({"cam": streams["h264"]}, joined_anywhere=True) as server:
+        for _ in range(8):
+            async with connected(server) as client:
+                await client.play()
+                packets = await client.receive(len(units) + 5)
+            groups = itertools.groupby(packets, lambda packet: packet.timestamp)
+            pictures = [tuple(packet.payload for packet in group) for _, group in groups]
+            first = units.index(pictures[0])
+            assert pictures == [units[(first + number) % len(units)] for number in range(len(pictures))]
+            assert all(abs(step - TICK) <= 1 for step in steps(timestamps_of_pictures(packets), 32))
+            began_at.add(first)
+    assert len(began_at) > 1
+
+
 async def test_play_says_with_which_packet_the_stream_begins(streams: dict[str, Path]) -> None:
     async with RtspServer({"cam": streams["h264"]}) as server, connected(server) as client:
         info = (await client.play()).headers["rtp-info"]

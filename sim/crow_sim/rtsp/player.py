@@ -36,6 +36,7 @@ class Mount:
     name: str
     media: Media
     faults: Faults = field(default_factory=Faults)
+    joined_anywhere: bool = False  # a client sees the clip from a random picture on, not from the first
     replacement: Media | None = None  # what `faults.switch_to` names
     players: int = 0
     spared: int = 0  # requests that `faults.redirect_spares` let through
@@ -62,6 +63,7 @@ class Player:
         self._mount = mount
         self._channel = channel
         self._random = np.random.default_rng(mount.faults.seed)
+        self._first = secrets.randbelow(len(mount.media.units)) if mount.joined_anywhere else 0
         self._restarted = False
         self._garbled = False
         self._begin()
@@ -122,15 +124,17 @@ class Player:
 
     def _pictures(self) -> Iterator[tuple[float, float, AccessUnit]]:
         """The pictures of the mount, over and over: (when to send, timestamp), both in seconds since PLAY."""
-        loop_start_s = 0.0
+        first = self._first
+        loop_start_s = -self._mount.media.units[first].due_s
         while True:
             media = self._mount.media
             position_s = 0.0
-            for unit in media.units:
+            for unit in media.units[first:]:
                 if self._mount.media is not media:
                     break
                 yield loop_start_s + unit.due_s, loop_start_s + unit.presentation_s, unit
                 position_s = unit.due_s + 1 / media.fps
+            first = 0
             loop_start_s += media.duration_s if self._mount.media is media else position_s
 
     def _packets_of(self, unit: AccessUnit, timestamp: int, faults: Faults) -> list[bytes]:

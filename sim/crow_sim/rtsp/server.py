@@ -30,7 +30,8 @@ class RtspServer:
     """Serves encoded files in a loop, each under its mount's name, to any number of clients.
 
     Without `user` everybody is let in; a nonce is good for `nonce_requests` requests (digest alone), for all of them by
-    default. `port` 0 takes any free one. A client that asks for nothing in `session_s` seconds of playing is hung up.
+    default. `port` 0 takes any free one. A client sees a clip from its beginning or, as with cameras, from somewhere
+    on (`joined_anywhere`). One that asks for nothing in `session_s` seconds of playing is hung up.
     Raises CrowError for a file that cannot be served.
     """
 
@@ -46,12 +47,15 @@ class RtspServer:
         port: int = 0,
         session_s: float = 60.0,
         packing: Packing | None = None,
+        joined_anywhere: bool = False,
         faults: Faults | None = None,
     ) -> None:
         self._packing = packing
         self._session_s = session_s
         self._loaded: dict[Path, Media] = {}
-        self._mounts = {name: Mount(name, self._media(path)) for name, path in mounts.items()}
+        self._mounts = {
+            name: Mount(name, self._media(path), joined_anywhere=joined_anywhere) for name, path in mounts.items()
+        }
         self._gatekeeper = Gatekeeper(auth if user is not None else None, user or "", password, nonce_requests)
         self._host = host
         self.port = port
