@@ -15,7 +15,7 @@ import structlog
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.ledger.tally import LedgerMark, WrittenMinute
-from crow_daemon.spool.accounts import Hole, HoleReason
+from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason
 from crow_daemon.spool.spool import START, Position, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.connection import Call, read, translated
@@ -95,7 +95,7 @@ class Lane:
         return None
 
     async def send(self) -> bool:
-        """Sends one read of the spool, as far as there is room; whether there was anything.
+        """Sends one read of the spool, as far as there is room; whether there may be more to send.
 
         Returns False, too, when the stream has ended: `listen` says why.
         """
@@ -104,11 +104,13 @@ class Lane:
         if over or not (room or self.protocol.backlog):
             return False
 
-        def look(spool: Spool) -> tuple[list[SpooledFrame], bool]:
+        def look(spool: Spool) -> tuple[list[SpooledFrame], list[CameraMark]]:
             found = spool.read(self.epoch, self._position, room) if room else []
-            return found, not found and (bool(room) or not spool.waiting(self.epoch))
+            only_holes = not found and (bool(room) or not spool.waiting(self.epoch))
+            is_sealed = spool.epochs()[-1] != self.epoch
+            return found, spool.marks(self.epoch) if only_holes and is_sealed else []
 
-        frames, only_holes = await self._spool.call(look)
+        frames, last_marks = await self._spool.call(look)
         for spooled in frames:
             expected = self.protocol.next_seq(spooled.frame.camera_id)
             if expected is None:
@@ -122,9 +124,9 @@ class Lane:
             if not await self._written(self.protocol.send(spooled.frame, holes)):
                 return False
             self._position = spooled.position
-        if only_holes:  # they need no room: an epoch of them alone must not stay because the link is busy
-            await self._send_last_gaps()
-        return bool(frames)
+        # Holes need no room: an epoch of them alone must not stay because the link is busy.
+        await self._send_last_gaps(last_marks)
+        return bool(frames) and len(frames) == room
 
     async def tell_ledger(self, minutes: Sequence[WrittenMinute]) -> None:
         """Tells minutes of the sample ledger; when the stream has ended, `listen` says why."""
@@ -153,11 +155,8 @@ class Lane:
         assert self._call is not None, "opened"
         return self._call
 
-    async def _send_last_gaps(self) -> None:
+    async def _send_last_gaps(self, marks: Sequence[CameraMark]) -> None:
         """Tells of the holes behind the last frame of a sealed epoch: no frame will come that they could precede."""
-        epochs, marks = await self._spool.call(lambda spool: (spool.epochs(), spool.marks(self.epoch)))
-        if self.epoch == epochs[-1]:
-            return
         for mark in marks:
             first = self.protocol.next_seq(mark.camera_id)
             if first is not None and first <= mark.last_seq:
