@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-decode bench-edge bench-gate bench-line bench-whole chaos powercut test setup lint proto samples clean
+.PHONY: help demo bench-decode bench-edge bench-gate bench-line bench-whole chaos powercut soak test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,6 +55,12 @@ chaos: setup ## kill -9 on two running lines, CHAOS_KILLS=300 times; then every 
 
 powercut: setup ## cuts the power of a disk that forgets what was not synced; POWERCUT_CUTS=200 on each end, POWERCUT_SEED=1
 > POWERCUT_CUTS=$${POWERCUT_CUTS:-200} $(RUN) pytest tests/powercut -s
+
+soak: setup build/soak.mp4 ## 64 cameras for ten minutes, 500 reconnects: nothing is lost, nothing grows; SOAK_SECONDS=600, SOAK_RECONNECTS=500
+> SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_RECONNECTS=$${SOAK_RECONNECTS:-500} SOAK_CLIP=build/soak.mp4 $(RUN) pytest tests/soak -s
+
+build/soak.mp4:
+> $(RUN) crow-sim render --view till --seconds 20 --fps 25 --noise 4 --out $@
 
 proto: ## regenerates the committed stubs in shared/crow from proto/
 > $(RUN) python -m grpc_tools.protoc -I proto --python_out=shared --mypy_out=shared proto/crow/spool/v1/*.proto proto/crow/capture/v1/*.proto

@@ -66,9 +66,9 @@ class PoolRig:
     def state(self, camera_id: str = "till") -> CameraState:
         return self.snapshot(camera_id).state
 
-    async def until(self, condition: Callable[[], bool], what: str) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, within_s: float = WAIT_S) -> None:
         """Waits for what other processes bring about."""
-        ends_s = time.monotonic() + WAIT_S
+        ends_s = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < ends_s, f"never came true: {what}; {self.pool.states()}"
             await self.pool.reconcile()

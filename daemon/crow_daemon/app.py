@@ -30,6 +30,8 @@ from crow_shared.lifecycle import Notifier, Tasks, finished, stop_on_signals, wi
 log = structlog.get_logger()
 
 EVERY_S = 1.0
+STATUS_EVERY_S = 2.0
+LET_GO_EVERY_S = 60.0
 POLL_S = 0.1
 
 
@@ -136,6 +138,7 @@ class Daemon:
     async def _report(self) -> None:
         """Renews the status file and follows the registry."""
         announced = self._registry.version()
+        written_s = let_go_s = float("-inf")
         while not self._stop.is_set():
             try:
                 await self._capture.reconcile()
@@ -146,8 +149,13 @@ class Daemon:
                 if version_now != announced:
                     announced = version_now
                     self._uplink.reannounce()
-            await self._spool.let_go_aged()
-            await self._write_status()
+            now_s = self._clock.monotonic_s()
+            if now_s - let_go_s >= LET_GO_EVERY_S:
+                let_go_s = now_s
+                await self._spool.let_go_aged()
+            if now_s - written_s >= STATUS_EVERY_S:
+                written_s = now_s
+                await self._write_status()
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._stop.wait()
@@ -162,16 +170,16 @@ class Daemon:
             status.write(self._settings.state_path, await self._status())
             self._status_trouble = ""
         except (OSError, CrowError) as error:
-            if str(error) != self._status_trouble:  # it is written every second
+            if str(error) != self._status_trouble:  # it is written again and again
                 log.warning("status file cannot be written", error=str(error))
             self._status_trouble = str(error)
 
     async def _status(self) -> dict[str, Any]:
         """See docs/OPERATIONS.md for the fields."""
-        pending, lost, stored = await self._spool.call(
-            lambda spool: (spool.waiting(), spool.lost(), spool.stored_bytes)
+        pending, lost, stored, totals = await self._spool.call(
+            lambda spool: (spool.waiting(), spool.lost(), spool.stored_bytes, spool.totals())
         )
-        acked = await self._spool.call(lambda spool: {mark.camera_id: mark for mark in spool.totals()})
+        acked = {mark.camera_id: mark for mark in totals}
         backlog = await self._uplink.backlog()
         cameras = []
         for snapshot in self._capture.states():

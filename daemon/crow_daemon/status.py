@@ -1,4 +1,4 @@
-"""What the running daemon says of itself: a small JSON file, renewed every second, that `crow-daemon status` reads."""
+"""What the running daemon says of itself, for `crow-daemon status`: a small JSON file, renewed every two seconds."""
 
 import json
 import os

@@ -5,6 +5,7 @@ Invariants
 2. Nothing that one camera does ends the thread of another, or its own before `stop`.
 """
 
+import gc
 import threading
 from collections.abc import Callable
 
@@ -122,6 +123,7 @@ class CameraRunner:
             self._source = None
             self.checkpoint.passed(Phase.CLOSING)
             source.close()
+            gc.collect()  # decoders hang in cycles, and Python does not know how large they are
 
     def _read(self, source: Source, stream: StreamInfo) -> None:
         try:

@@ -91,8 +91,10 @@ class CapturePool:
 
         Raises CrowError when the registry cannot be read; then everything goes on as it was.
         """
-        read = await asyncio.to_thread(self._read_registry, self._known.version, list(self._finished.values()))
-        if read is not None and not self._stopping:
+        if self._registry.version() == self._known.version and not self._finished:
+            return
+        read = await asyncio.to_thread(self._read_registry, list(self._finished.values()))
+        if not self._stopping:
             self._follow(read)
 
     async def watch(self) -> None:
@@ -141,17 +143,15 @@ class CapturePool:
                     worker.kill(Loss(LossReason.HUNG, "did not stop"))
                 await asyncio.wait(self._lives)
         try:
-            await asyncio.to_thread(self._read_registry, self._known.version, list(self._finished.values()))
+            await asyncio.to_thread(self._read_registry, list(self._finished.values()))
         except CrowError as error:
             log.warning("recordings that ended cannot be marked; they will be read again", error=error.message)
 
-    def _read_registry(self, known_version: int, finished: list[Camera]) -> _Read | None:
-        """Marks recordings as finished; returns what the registry says, None where nothing has changed."""
+    def _read_registry(self, finished: list[Camera]) -> _Read:
+        """Marks recordings as finished; returns what the registry says."""
         for recording in finished:
             self._registry.mark_finished(recording.id, recording.revision)
         version = self._registry.version()  # read first: what changes after it is read again
-        if version == known_version:
-            return None
         cameras = {camera.id: camera for camera in self._registry.cameras()}
         credentials = {key: self._registry.credentials(key) for key, camera in cameras.items() if camera.wanted}
         return _Read(version, cameras, credentials)

@@ -5,6 +5,7 @@ comes over the socket alone, so that no password is in its arguments or its envi
 """
 
 import faulthandler
+import gc
 import os
 import socket
 import sys
@@ -28,6 +29,7 @@ def main(source_of: SourceOf = source_of) -> None:
     faulthandler.enable(all_threads=False)  # on a crash it says where, without any value
     sock = _own_socket()
     incoming = orders(sock)
+    gc.freeze()  # what is there now stays: no collection has to look at it
     first = next(incoming, None)
     if first is None:
         return

@@ -19,7 +19,7 @@ from crow_shared.clock import Clock
 from crow_shared.frame import Frame, TimeSource, to_wire
 
 BEAT_S = 1.0
-GATHER_S = 0.5  # what comes within this time leaves together
+GATHER_S = 0.5  # what comes within this time leaves together: each report costs the daemon, spool and uplink a round
 
 
 class Outbox:
