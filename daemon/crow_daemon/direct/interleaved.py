@@ -24,7 +24,7 @@ _BEYOND = 16  # bytes behind the space, so that the headers of an empty packet a
 _DOLLAR = 0x24
 _FRAME_BYTES = 4  # "$", channel, length
 _MAX_GARBAGE_BYTES = 1 << 20
-_FRAME = struct.Struct(">BBH")
+_FRAME = struct.Struct(">HHB")  # "$" and channel, length, and the first byte of the packet
 _RTP_HEADER = struct.Struct(">BBHII")
 
 
@@ -61,31 +61,26 @@ class InterleavedStream:
 
     def walk(self, received: int) -> bool:
         """Goes through so many bytes more; whether packets of the video were among them. Raises CrowError."""
-        buffer, view, take = self._buffer, self._view, self._assembler.take
+        buffer, view, take, unpack = self._buffer, self._view, self._assembler.take, _FRAME.unpack_from
         first_bytes, fragment_bytes = self._assembler.first_bytes, self._assembler.fragment_bytes
-        rtp_channel, fragment_at = self._rtp_channel, self._assembler.fragment_at
-        fragment, plain, dollar = int(Look.FRAGMENT), PLAIN, _DOLLAR
+        video_start, fragment_at = _DOLLAR << 8 | self._rtp_channel, self._assembler.fragment_at
+        fragment, plain = int(Look.FRAGMENT), PLAIN
         engaged, lost = self._assembler.engaged, self._lost
         position, passed, video = 0, -1, False
         end = len(self._rest) + received
         while position + _FRAME_BYTES <= end:
-            if lost or buffer[position] != dollar:
-                position, found = self._back_on_track(position, end)
-                lost = not found
-                if lost:
+            start, length, flags = unpack(buffer, position)
+            if start != video_start or lost:
+                position, lost, stuck = self._aside(position, end, lost=lost)
+                if stuck:
                     break
                 continue
-            following = position + 4 + (buffer[position + 2] << 8 | buffer[position + 3])
+            following = position + _FRAME_BYTES + length
             if following > end:
                 break
-            if buffer[position + 1] != rtp_channel:
-                if buffer[position + 1] == self._rtcp_channel:
-                    self.report = sender_report(view[position + 4 : following]) or self.report
-                position = following
-                continue
-            payload = position + 16
-            if buffer[position + 4] != plain:
-                payload = payload_begin(buffer, position + 4, following)
+            payload = position + _FRAME_BYTES + HEADER_BYTES
+            if flags != plain:
+                payload = payload_begin(buffer, position + _FRAME_BYTES, following)
             if payload > following:  # no RTP packet
                 lost = not self._is_ours(position)
                 position = position if lost else following
@@ -99,11 +94,11 @@ class InterleavedStream:
                     passed = -1
                 engaged = look != 0
             if engaged:
-                take(view[position + 4 : following])
+                take(view[position + _FRAME_BYTES : following])
                 engaged = self._assembler.engaged
                 first_bytes = self._assembler.first_bytes
             else:
-                passed = position + 4
+                passed = position + _FRAME_BYTES
             video = True
             position = following
         if passed >= 0:
@@ -115,6 +110,19 @@ class InterleavedStream:
         """What was answered between the packets since the last call."""
         answers, self._answers = self._answers, []
         return answers
+
+    def _aside(self, position: int, end: int, *, lost: bool) -> tuple[int, bool, bool]:
+        """Passes over what is no packet of the video: where to go on, whether lost, whether more has to come first."""
+        if lost or self._buffer[position] != _DOLLAR:
+            position, found = self._back_on_track(position, end)
+            return position, not found, not found
+        _, length, _ = _FRAME.unpack_from(self._buffer, position)
+        following = position + _FRAME_BYTES + length
+        if following > end:
+            return position, False, True
+        if self._buffer[position + 1] == self._rtcp_channel:
+            self.report = sender_report(self._view[position + _FRAME_BYTES : following]) or self.report
+        return following, False, False
 
     def _back_on_track(self, position: int, end: int) -> tuple[int, bool]:
         """Where the next packet begins, behind an answer or garbage; False when that is still to come."""
@@ -153,11 +161,11 @@ class InterleavedStream:
 
     def _is_ours(self, at: int) -> bool:
         """Whether the header of a packet of the video lies there."""
-        _, channel, length = _FRAME.unpack_from(self._buffer, at)
+        start, length, _ = _FRAME.unpack_from(self._buffer, at)
         begin = at + _FRAME_BYTES
         flags, kind, _, _, ssrc = _RTP_HEADER.unpack_from(self._buffer, begin)
         return (
-            channel == self._rtp_channel
+            start == _DOLLAR << 8 | self._rtp_channel
             and length >= HEADER_BYTES
             and flags & 0xC0 == PLAIN & 0xC0
             and kind & 0x7F == self._payload_type

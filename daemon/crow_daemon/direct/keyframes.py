@@ -33,6 +33,7 @@ _MAX_PARAMETER_SETS = 32
 _MAX_REJECTED = 3  # keyframes in a row that arrived whole and are none, or none for us
 _MAX_ALIENS = 50  # packets of kinds that the codec has not, without a keyframe between them
 _MAX_RECOVERY_POINTS = 3  # without a keyframe: the camera refreshes its picture bit by bit
+_TOO_LARGE = f"its keyframes are larger than {MAX_PICTURE_BYTES >> 20} MiB"
 _RECOVERY_POINT = 6  # type of an SEI message (H.264 and H.265, annex D)
 _MAX_SEI_MESSAGES = 16
 _RTP_HEADER = struct.Struct(">xBHII")
@@ -78,7 +79,8 @@ class KeyframeAssembler:
         self._broken = False  # a packet of it is missing, or makes no sense
         self._is_key = False
         self._is_mixed = False  # it has slices that need other pictures
-        self._slices = bytearray()  # an Annex B byte stream
+        self._slices: list[bytes] = []  # pieces of an Annex B byte stream
+        self._slice_bytes = 0
         self._open = False  # its last NAL unit is a fragment that goes on
         self._middle = b""  # how the payloads of the following fragments begin, while it does
         self._continued = struct.Struct(f">HHQ{self.fragment_at + 1}s")
@@ -205,11 +207,12 @@ class KeyframeAssembler:
     def _append(self, part: bytes | memoryview) -> None:
         if self._broken:
             return
-        self._slices += part
-        if len(self._slices) > MAX_PICTURE_BYTES:
+        self._slices.append(bytes(part))
+        self._slice_bytes += len(part)
+        if self._slice_bytes > MAX_PICTURE_BYTES:
             self._slices.clear()
             self._broken, self._middle = True, b""
-            self._reject(f"its keyframes are larger than {MAX_PICTURE_BYTES >> 20} MiB")
+            self._reject(_TOO_LARGE)
 
     def _finish(self) -> None:
         """The picture is complete, or as complete as it will be."""
@@ -219,15 +222,15 @@ class KeyframeAssembler:
             assert self.ssrc is not None
             self._finished.append(None if coded is None else Keyframe(self.ssrc, self._timestamp, coded))
         self.engaged = self._broken = self._is_key = self._is_mixed = self._open = False
-        self._slices, self._middle = bytearray(), b""
+        self._slices, self._slice_bytes, self._middle = [], 0, b""
 
     def _inspected(self) -> Coded | None:
         if self._is_mixed:
             self._reject("parts of its keyframes need other pictures")
             return None
-        access_unit = annex_b(self.parameter_sets()) + self._slices
+        access_unit = b"".join((annex_b(self.parameter_sets()), *self._slices))
         if len(access_unit) > MAX_PICTURE_BYTES:
-            self._reject(f"its keyframes are larger than {MAX_PICTURE_BYTES >> 20} MiB")
+            self._reject(_TOO_LARGE)
             return None
         try:
             width, height = inspect_keyframe(self._encoding, access_unit)

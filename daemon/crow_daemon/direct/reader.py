@@ -48,6 +48,7 @@ class KeyframeReader:
         self._clock = clock
         self._sock, self._early = session.stream()
         self._held: SimpleQueue[Item | Exception | None] = SimpleQueue()
+        self._found_now: list[Item] = []
         self._stopped = False
         self._hurried = True  # more may be there than the system can hold until the next look at leisure
         self._looked_us = clock.now_us()
@@ -71,8 +72,15 @@ class KeyframeReader:
         self._stopped = True
         self._held.put(None)
 
+    def hand_over(self) -> None:
+        """Lets `take` have what `look` found. Apart from it, since a thread that wakes disturbs the one that reads."""
+        found, self._found_now = self._found_now, []
+        for item in found:
+            self._held.put(item)
+
     def end(self, error: Exception) -> None:
         """The stream is not looked at any more."""
+        self.hand_over()
         self._held.put(error)
 
     @property
@@ -132,14 +140,14 @@ class KeyframeReader:
     def _hold(self, keyframe: Keyframe | None, now_s: float, now_us: int) -> None:
         if keyframe is None:
             self._damaged = True
-            self._held.put((None, now_us))
+            self._found_now.append((None, now_us))
             return
         if self._found:
             self._longest_s = max(self._longest_s, now_s - self._keyframe_s)
         self._found, self._keyframe_s = True, now_s
         # The newest packet has just come, so this keyframe earlier; but not before the last look.
         age_us = self._timeline.distance_us(keyframe.timestamp, self._assembler.newest_timestamp)
-        self._held.put((keyframe, min(now_us, max(now_us - max(0, age_us), self._looked_us))))
+        self._found_now.append((keyframe, min(now_us, max(now_us - max(0, age_us), self._looked_us))))
 
     def _watch(self, now_s: float) -> None:
         """Raises CrowError when it is no use to wait any longer."""

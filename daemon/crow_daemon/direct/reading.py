@@ -57,8 +57,11 @@ class ReadingThread:
         rounds = 0
         while True:
             with self._lock:
-                for reader in [reader for reader in self._readers if reader.hurried or rounds % leisure == 0]:
+                due = [reader for reader in self._readers if reader.hurried or rounds % leisure == 0]
+                for reader in due:
                     self._look(reader)
+                for reader in due:
+                    reader.hand_over()
                 hurried = any(reader.hurried for reader in self._readers)
                 if not self._readers:
                     self._thread = None
