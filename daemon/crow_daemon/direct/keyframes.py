@@ -2,7 +2,8 @@
 
 Invariants
 1. A keyframe is given out only if no packet is missing between its first and its last one, nor directly before it:
-   what is missing there may be its first slice or its parameter sets.
+   what is missing there may be its first slice or its parameter sets. It ends where the RTP timestamp changes, or with
+   a marked packet, once one has been seen to be a keyframe's last: some cameras mark every packet.
 2. Nothing but slices of keyframes and parameter sets is kept, at most `MAX_PICTURE_BYTES` of the former and
    `_MAX_PARAMETER_SETS` of the latter.
 3. Parameter sets are those that the camera sent last: what its description told is replaced by what comes in band.
@@ -67,6 +68,7 @@ class KeyframeAssembler:
         self._rejected = 0
         self._aliens = 0
         self._recovery_points = 0
+        self._marks_end: bool | None = None  # whether marked packets are the last ones; None while that is not known
         self._first_bytes_later = self._payloads.first_bytes(with_sei=False)
         self.first_bytes = self._payloads.first_bytes(with_sei=True)
         self.fragment_at = self._payloads.header_bytes  # where in a payload the byte for `fragment_bytes` is
@@ -79,6 +81,7 @@ class KeyframeAssembler:
         self._broken = False  # a packet of it is missing, or makes no sense
         self._is_key = False
         self._is_mixed = False  # it has slices that need other pictures
+        self._is_marked = False  # its last packet so far
         self._slices: list[bytes] = []  # pieces of an Annex B byte stream
         self._slice_bytes = 0
         self._open = False  # its last NAL unit is a fragment that goes on
@@ -89,8 +92,11 @@ class KeyframeAssembler:
 
     def passed_over(self, packet: memoryview) -> None:
         """Packets were not given to `take`, up to this one."""
-        _, sequence, self.newest_timestamp, _ = _RTP_HEADER.unpack_from(packet)
-        self.next_sequence = sequence + 1 & 0xFFFF
+        kind, sequence, timestamp, _ = _RTP_HEADER.unpack_from(packet)
+        if kind & 0x7F == self._payload_type:
+            self.next_sequence, self.newest_timestamp = sequence + 1 & 0xFFFF, timestamp
+        else:  # something else on the video's channel, with numbers of its own
+            self.next_sequence = None
 
     def take(self, packet: memoryview) -> None:
         """The next packet. Raises CrowError: UNSUPPORTED "direct_unsupported", UNAVAILABLE "stream_undecodable"."""
@@ -105,14 +111,19 @@ class KeyframeAssembler:
         gap = self.next_sequence not in (None, sequence)
         self._broken = self._broken or gap
         if self.engaged and timestamp != self._timestamp:
+            if self._is_key and self._is_marked and self._marks_end is None and not self._broken:
+                self._marks_end = True
             self._finish()
+        elif self._is_marked:
+            self._marks_end = False
         if not self.engaged:
             self.engaged, self._timestamp, self._broken = True, timestamp, gap
         self.next_sequence, self.newest_timestamp = sequence + 1 & 0xFFFF, timestamp
         payload = payload_of(packet)
         if len(payload) > self._payloads.header_bytes:
             self._payload(payload)
-        if kind & _MARKER:
+        self._is_marked = bool(kind & _MARKER)
+        if self._is_marked and (self._marks_end or not self._is_key):
             self._finish()
 
     def take_finished(self) -> list[Keyframe | None]:
@@ -221,7 +232,7 @@ class KeyframeAssembler:
             coded = self._inspected() if whole else None
             assert self.ssrc is not None
             self._finished.append(None if coded is None else Keyframe(self.ssrc, self._timestamp, coded))
-        self.engaged = self._broken = self._is_key = self._is_mixed = self._open = False
+        self.engaged = self._broken = self._is_key = self._is_mixed = self._is_marked = self._open = False
         self._slices, self._slice_bytes, self._middle = [], 0, b""
 
     def _inspected(self) -> Coded | None:

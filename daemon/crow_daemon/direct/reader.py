@@ -113,11 +113,11 @@ class KeyframeReader:
             if received:
                 self._walk(received, now_s)
             filled = received == len(space)
-            if not filled:
+            for keyframe in self._assembler.take_finished():
+                self._hold(keyframe, now_s, now_us)
+            if not filled or len(self._found_now) >= _MOST_HELD:
                 break
         self._hurried = filled or now_s - self._begun_s < YOUNG_S
-        for keyframe in self._assembler.take_finished():
-            self._hold(keyframe, now_s, now_us)
         self._looked_us = now_us
 
     def _received(self, space: memoryview) -> int:

@@ -137,6 +137,7 @@ class RtspConnection:
 
     def _connect(self) -> None:
         self._received.clear()
+        self._early.clear()
         with self._translated():
             sock = self._reached()
             if self.url.scheme == "rtsps":

@@ -121,6 +121,67 @@ def test_a_packet_that_is_missing_in_a_keyframe_or_before_it_costs_this_keyframe
         assert assembler.take_finished() == [first, None], missing
 
 
+FAKES = st.sampled_from(
+    [
+        b"$",
+        b"R",
+        b"RTSP/1.",
+        b"$\0\0\x10\x80\x60" + bytes(14),  # of another source
+        b"$\0\xff\xff\x80\x61" + bytes(6) + SSRC.to_bytes(4, "big"),  # of another payload type
+        b"$\0\0\2\x80\x60" + bytes(6) + SSRC.to_bytes(4, "big"),  # too short to be one
+        b"$\1\0\4abcd",
+    ]
+)
+
+
+@given(st.lists(st.one_of(FAKES, st.binary(max_size=30)), max_size=20), st.lists(st.integers(0, 60_000), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_garbage_that_looks_like_packets_costs_no_keyframe(garbage: list[bytes], cuts: list[int]) -> None:
+    data = wires()[0].data
+    begin, _ = packet_bounds(data)[12]  # the first keyframe has come, so the source is known
+    spoilt = data[:begin] + b"\xff" + b"".join(garbage).rstrip(b"$R") + b"\xff" + data[begin:]
+    assembler, stream = wires()[0].stream()
+    fed(stream, spoilt, [*cuts, *range(begin, len(spoilt) - len(data) + begin)])
+    assert assembler.take_finished() == in_one_piece(0)
+
+
+def test_a_fragment_that_never_ends_makes_no_keyframe() -> None:
+    data = bytearray(wires()[0].data)
+    for begin, _ in packet_bounds(wires()[0].data):
+        if data[begin + 1] == 0 and data[begin + 16] & 31 == 28:
+            data[begin + 17] &= ~0x40
+    assembler, stream = wires()[0].stream()
+    fed(stream, bytes(data))
+    assert assembler.take_finished() == [None, None]
+
+
+@pytest.mark.parametrize("encoding", [Encoding.H264, Encoding.H265])
+def test_a_camera_that_marks_every_packet_gives_whole_pictures(encoding: Encoding) -> None:
+    sliced = wire(encoding, Packing(), params="slices=4:qp=12")
+    assembler, stream = sliced.stream()
+    data = bytearray(sliced.data)
+    for begin, _ in packet_bounds(sliced.data):
+        data[begin + 5] |= 0x80 if data[begin + 1] == 0 else 0
+    fed(stream, bytes(data))
+    expected, expecting = sliced.stream()
+    fed(expecting, sliced.data)
+    assert assembler.take_finished() == expected.take_finished()
+    assert expected._marks_end
+    assert not assembler._marks_end
+
+
+def test_packets_of_another_kind_on_the_videos_channel_are_passed_over() -> None:
+    data = wires()[0].data
+    mixed = bytearray()
+    for begin, end in packet_bounds(data):
+        mixed += data[begin:end]
+        if data[begin + 1] == 0 and not data[begin + 5] & 0x80:
+            mixed += interleaved(0, Packer(Packing(), 97, 5).packet(begin & 0xFFFF, 9, b"\x41abc", ends_picture=True))
+    assembler, stream = wires()[0].stream()
+    fed(stream, bytes(mixed))
+    assert assembler.take_finished() == in_one_piece(0)
+
+
 def packet_bounds(data: bytes) -> list[tuple[int, int]]:
     """Where the interleaved packets begin and end."""
     found, at = [], 0
