@@ -12,7 +12,7 @@ from av.video.frame import PictureType
 
 from crow_daemon.capture.choice import StreamMemory
 from crow_daemon.capture.chosen_source import source_of
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import Source
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot

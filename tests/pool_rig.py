@@ -8,7 +8,7 @@ from pathlib import Path
 
 from camera_rig import WAIT_S
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.state import CameraSnapshot, CameraState
 from crow_daemon.detect.config import DetectorConfig
 from crow_daemon.ledger.book import Book

@@ -11,7 +11,7 @@ from footage import Bgr, Footage, Luma
 from numpy.typing import NDArray
 
 from crow_daemon.capture.encoder import fitted
-from crow_daemon.capture.ledger import SENT, Dropped
+from crow_daemon.capture.outcome import SENT, Dropped
 from crow_daemon.capture.pipeline import SamplePipeline
 from crow_daemon.gate.chain import GateChain
 from crow_daemon.gate.gate import LUMA_WIDTH

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow.cctv.v1 import ingest_pb2_grpc
-from crow_daemon.capture.ledger import Dropped, Missed
+from crow_daemon.capture.outcome import Dropped, Missed
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger.book import Taken
 from crow_daemon.ledger.ledger import SampleLedger

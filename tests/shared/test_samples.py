@@ -1,6 +1,6 @@
 """How much of what was due was seen."""
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.gate.gate import GateReason
 from crow_shared.samples import DEGRADED, NOTHING_TO_SEE, seen_percent
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from crow_daemon.capture.ledger import Outcome
+from crow_daemon.capture.outcome import Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_shared.errors import CrowError
 

@@ -21,8 +21,8 @@ from itertools import pairwise
 import structlog
 
 from crow_daemon.capture.encoder import encode_jpeg
-from crow_daemon.capture.ledger import SENT, Dropped
 from crow_daemon.capture.monitor import Monitor
+from crow_daemon.capture.outcome import SENT, Dropped
 from crow_daemon.capture.sampler import Sampler
 from crow_daemon.capture.sight import SampleSight
 from crow_daemon.capture.source import FrameSink, Picture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from crow_daemon.capture.ledger import Missed, Outcome
+from crow_daemon.capture.outcome import Missed, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.ledger.account import CameraAccount
 from crow_daemon.ledger.tally import Counts

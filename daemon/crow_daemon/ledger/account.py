@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
-from crow_daemon.capture.ledger import SENT, Dropped, Missed, Outcome
+from crow_daemon.capture.outcome import SENT, Dropped, Missed, Outcome
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger.pace import Pace
 from crow_daemon.ledger.tally import Counts, Minutes, Tally

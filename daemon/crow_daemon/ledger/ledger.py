@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from crow_daemon.capture.ledger import Missed
+from crow_daemon.capture.outcome import Missed
 from crow_daemon.ledger.account import Standing
 from crow_daemon.ledger.book import Book
 from crow_daemon.ledger.database import KEEP_US, LedgerDatabase

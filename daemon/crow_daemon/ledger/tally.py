@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from crow_daemon.capture.ledger import Dropped, Missed
+from crow_daemon.capture.outcome import Dropped, Missed
 from crow_daemon.gate.gate import GateReason
 
 MINUTE_US = 60_000_000

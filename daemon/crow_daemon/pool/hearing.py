@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from crow.capture.v1 import worker_pb2 as pb
 from crow.cctv.v1 import frame_pb2
-from crow_daemon.capture.ledger import SENT, Dropped, Outcome
+from crow_daemon.capture.outcome import SENT, Dropped, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import CameraMonitor
 from crow_daemon.gate.gate import GateReason

@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from crow_daemon.capture.ledger import Missed
+from crow_daemon.capture.outcome import Missed
 from crow_daemon.capture.state import CameraMonitor, CameraSnapshot, CameraState
 from crow_daemon.ledger.book import Book
 from crow_daemon.pool.placement import Group, Loss, LossReason, after, passes_on

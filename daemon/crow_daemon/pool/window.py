@@ -10,7 +10,7 @@ Invariants
 from typing import Protocol
 
 from crow.capture.v1 import worker_pb2 as pb
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.worker.wire.framing import MAX_PICTURES_BYTES, violation
 from crow_shared.frame import MAX_PICTURE_BYTES, Frame
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crow.capture.v1 import worker_pb2 as pb
-from crow_daemon.capture.ledger import SENT, Dropped
+from crow_daemon.capture.outcome import SENT, Dropped
 from crow_daemon.capture.state import CameraMonitor
 from crow_daemon.detect.config import DetectorConfig
 from crow_daemon.pool.hearing import check_shape, checked_frame, hear, may_be, words

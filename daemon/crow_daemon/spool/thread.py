@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.spool.spool import Spool
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame

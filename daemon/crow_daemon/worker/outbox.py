@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from crow.capture.v1 import worker_pb2 as pb
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.worker.wire.framing import MAX_EVENTS, MAX_PICTURES_BYTES, packed
 from crow_shared.clock import Clock
 from crow_shared.frame import Frame, TimeSource, to_wire

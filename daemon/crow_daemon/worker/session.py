@@ -19,7 +19,7 @@ from crow.capture.v1 import worker_pb2 as pb
 from crow_daemon.capture import chosen_source
 from crow_daemon.capture.checkpoint import Checkpoint, Phase
 from crow_daemon.capture.choice import StreamMemory
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.source import Source
 from crow_daemon.detect.port import PersonDetector

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from crow.capture.v1 import worker_pb2 as pb
-from crow_daemon.capture.ledger import SENT, Outcome
+from crow_daemon.capture.outcome import SENT, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.worker.wire.framing import MAX_WORDS_CHARACTERS
 from crow_shared.clock import Clock

@@ -20,7 +20,7 @@ from camera_rig import (
 )
 from true_pictures import TruePictures
 
-from crow_daemon.capture.ledger import Missed
+from crow_daemon.capture.outcome import Missed
 from crow_daemon.capture.runner import CameraRunner
 from crow_daemon.capture.state import CameraState
 from crow_daemon.registry.camera import CaptureMode, ReaderChoice, Transport

@@ -4,7 +4,7 @@ import pytest
 from camera_rig import rtsp_camera
 from conftest import ManualClock
 
-from crow_daemon.capture.ledger import SENT, Dropped, Missed, Outcome
+from crow_daemon.capture.outcome import SENT, Dropped, Missed, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import CameraMonitor, CameraState
 from crow_daemon.gate.gate import GateReason

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from crow_daemon.capture.encoder import Bgr
-from crow_daemon.capture.ledger import SENT, Dropped, Outcome
+from crow_daemon.capture.outcome import SENT, Dropped, Outcome
 from crow_daemon.capture.pipeline import SamplePipeline
 from crow_daemon.capture.source import Coded, Picture
 from crow_daemon.detect.port import DETECTOR_FAILED, Person

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from camera_rig import CollectingSink, RunningCamera, assert_balanced, eventually, write_clip
 
-from crow_daemon.capture.ledger import Dropped, Missed
+from crow_daemon.capture.outcome import Dropped, Missed
 from crow_daemon.capture.state import CameraState
 from crow_daemon.registry.camera import Camera, Recording
 from crow_shared.frame import TimeSource

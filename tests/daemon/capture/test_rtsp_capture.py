@@ -21,7 +21,7 @@ from camera_rig import (
 )
 
 from crow_daemon.capture import pyav_source
-from crow_daemon.capture.ledger import Dropped, Missed
+from crow_daemon.capture.outcome import Dropped, Missed
 from crow_daemon.capture.state import CameraState
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.registry.camera import GateMode, Transport

@@ -10,7 +10,7 @@ import pytest
 from camera_rig import WAIT_S
 from pool_rig import PoolRig, running_pool
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.state import CameraState
 from crow_daemon.detect.config import DetectorConfig
 from crow_daemon.gate.gate import GateReason

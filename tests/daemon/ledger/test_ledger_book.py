@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from receiver_parts import frame_at
 
-from crow_daemon.capture.ledger import SENT, Dropped, Missed
+from crow_daemon.capture.outcome import SENT, Dropped, Missed
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger import book as book_module
 from crow_daemon.ledger.account import CameraAccount

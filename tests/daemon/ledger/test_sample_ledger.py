@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from receiver_parts import frame_at
 
-from crow_daemon.capture.ledger import SENT, Dropped, Missed
+from crow_daemon.capture.outcome import SENT, Dropped, Missed
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger.database import DAY_US
 from crow_daemon.ledger.ledger import SampleLedger

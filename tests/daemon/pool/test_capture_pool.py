@@ -8,7 +8,7 @@ import pytest
 from camera_rig import CANARY, rtsp_camera
 from pool_rig import PoolRig, running_pool
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.state import CameraState
 from crow_daemon.pool import window
 from crow_daemon.registry.camera import Camera, CaptureMode, ReaderChoice, Recording

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crow_daemon.capture.ledger import Dropped
+from crow_daemon.capture.outcome import Dropped
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_daemon.spool.thread import GROUP_BYTES, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, SpoolThread
