@@ -3,6 +3,10 @@
 import random
 from dataclasses import dataclass
 
+# Cameras lock an account after five or so wrong passwords within half an hour: of these, three are ours at most. A
+# password that is set anew is tried at once.
+AFTER_REFUSED_LOGIN_S = 600.0
+
 
 @dataclass(slots=True)
 class Backoff:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from crow_daemon.capture.backoff import Backoff
+from crow_daemon.capture.backoff import AFTER_REFUSED_LOGIN_S, Backoff
 from crow_daemon.capture.checkpoint import Checkpoint, Phase
 from crow_daemon.capture.choice import MODE_CHANGED
 from crow_daemon.capture.monitor import Monitor
@@ -26,7 +26,6 @@ from crow_shared.errors import CrowError, Kind
 log = structlog.get_logger()
 
 RECONNECT_S = (1.0, 60.0)  # first and longest wait
-AUTH_RETRY_S = (30.0, 300.0)  # rarely: cameras lock accounts after a few wrong passwords
 SETTLED_AFTER_S = 30.0  # a stream that ran so long starts the waits afresh when it is lost
 _SAME_FAILURE_LOG_S = 300.0  # a failure that repeats is logged this rarely, with how often it came
 
@@ -45,15 +44,18 @@ class CameraRunner:
         detector: PersonDetector | None = None,
         *,
         reconnect_s: tuple[float, float] = RECONNECT_S,
-        auth_retry_s: tuple[float, float] = AUTH_RETRY_S,
+        first_in_s: float = 0.0,
     ) -> None:
-        """`open_source` makes a fresh source for each attempt; the waits are first and longest, in seconds."""
+        """`open_source` makes a fresh source for each attempt, the first one in `first_in_s` seconds.
+
+        `reconnect_s` are the first and the longest wait between attempts.
+        """
         self.camera = camera
         self.checkpoint = checkpoint or Checkpoint(camera, clock)
         self._open_source = open_source
         self._clock = clock
         self._reconnect = Backoff(*reconnect_s)
-        self._auth_retry = Backoff(*auth_retry_s)
+        self._first_in_s = first_in_s
         self._monitor = monitor
         self._failures = _FailureLog(clock, log.bind(camera=camera.id))
         self._stop = threading.Event()
@@ -90,6 +92,7 @@ class CameraRunner:
 
     def run(self) -> None:
         """Runs until `stop`, or until a recording is read to its end."""
+        self._stop.wait(self._first_in_s)
         while not self._stop.is_set():
             began_s = self._clock.monotonic_s()
             try:
@@ -158,8 +161,7 @@ class CameraRunner:
         self._monitor.failed(error)
         self._failures.note(error)
         if state_of(error) is CameraState.AUTH_FAILED:
-            return self._auth_retry.next_s()
-        self._auth_retry.reset()
+            return AFTER_REFUSED_LOGIN_S
         if lasted_s >= SETTLED_AFTER_S:
             self._reconnect.reset()
         return self._reconnect.next_s()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from crow_daemon.capture.backoff import AFTER_REFUSED_LOGIN_S
 from crow_daemon.capture.outcome import Missed, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.ledger.account import CameraAccount
@@ -116,6 +117,7 @@ class CameraMonitor:
         self._state = CameraState.CONNECTING
         self._since_us = clock.now_us()
         self._error: CrowError | None = None
+        self._login_refused: tuple[CrowError, float] | None = None  # the last time, by the monotonic clock in seconds
         self._was_live = False
         self._reconnects = 0
         self._damaged = 0
@@ -145,6 +147,8 @@ class CameraMonitor:
         """A connection could not be made or was lost, or the worker crashed."""
         with self._lock:
             state, now = state_of(error), self._now(at)
+            if state is CameraState.AUTH_FAILED:
+                self._login_refused = error, now.monotonic_s
             if state is CameraState.CRASHED:
                 self._account.worker_lost(Missed(error.code), now)
                 self._alert = None
@@ -153,6 +157,24 @@ class CameraMonitor:
                 self._account.no_stream(_MISSED_IN_STATE[state], now)
             self._error = error
             self._enter(state, now)
+
+    def await_login(self) -> float:
+        """In how many seconds a login may be tried; until then, that it was refused is what the camera's state says.
+
+        Whoever reads the camera anew has to know: the camera counts the attempts of its forerunners, too.
+        """
+        with self._lock:
+            now = self._now(None)
+            if self._login_refused is None:
+                return 0.0
+            error, refused_s = self._login_refused
+            left_s = refused_s + AFTER_REFUSED_LOGIN_S - now.monotonic_s
+            if left_s <= 0:
+                return 0.0
+            self._account.no_stream(Missed.AUTH_FAILED, now)
+            self._error = error
+            self._enter(CameraState.AUTH_FAILED, now)
+            return left_s
 
     def damaged(self, at: Moment | None = None) -> None:
         """A picture came that could not be decoded whole."""

@@ -198,7 +198,7 @@ class Worker:
     def _start(self, process: WorkerProcess, post: Post) -> None:
         process.relay.hide(post.credentials)
         last_capture_us = self._line.last_capture_us(post.camera.id)
-        process.order(start_order(post.camera, post.credentials, last_capture_us))
+        process.order(start_order(post.camera, post.credentials, last_capture_us, post.monitor.await_login()))
         if post.monitor.asked_interval_ms:
             process.order(_pace(post.camera.id, post.monitor.asked_interval_ms))
 

@@ -65,13 +65,14 @@ class RtspConnection:
             self._connect()
             answer = self._ask_for_description()
         if answer.status != _OK:
-            raise refusal(self.url, answer.status)
+            raise refusal(self.url.authority, answer.status)
         return answer
 
     def ask(self, method: str, url: str, *headers: str) -> Answer:
-        """Makes a request, with a login if one is asked for, and waits for its answer, whatever its status.
+        """Makes a request, with a login if one is asked for, and waits for its answer, whatever else its status.
 
-        Raises CrowError, among others UNAUTHENTICATED "auth_failed" when there is no login to make it with.
+        Raises CrowError, among others UNAUTHENTICATED "auth_failed" when there is no login to make it with, or it is
+        not accepted.
         """
         for _ in range(_MOST_ATTEMPTS):
             request = self.request(method, url, *headers)
@@ -80,12 +81,9 @@ class RtspConnection:
                 sock.settimeout(self._remaining_s())
                 sock.sendall(request)
                 answer = self._answer(sock)
-            if answer.status != _UNAUTHORIZED:
-                self._login.accepted()
-                break
-            if not self._login.challenged(answer):
-                break
-        return answer
+            if self._login.admits(answer):
+                return answer
+        raise refusal(self.url.authority, _UNAUTHORIZED)
 
     def request(self, method: str, url: str, *headers: str) -> bytes:
         """The bytes of a request, which are a secret when they hold a login."""
@@ -96,15 +94,11 @@ class RtspConnection:
         login = self._login.header(method, url)
         if login is not None:
             lines.append(f"Authorization: {login}")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")  # as `login` says
 
-    def challenged(self, answer: Answer) -> bool:
-        """Whether a request of the playing stream that got this 401 is to be made again. Raises CrowError."""
-        return self._login.challenged(answer)
-
-    def accepted(self) -> None:
-        """A request of the playing stream was let in."""
-        self._login.accepted()
+    def admits(self, answer: Answer) -> bool:
+        """Whether a request of the playing stream was let in; if not, it is to be made again. Raises CrowError."""
+        return self._login.admits(answer)
 
     def stream(self) -> tuple[socket.socket, bytes]:
         """After PLAY: the socket, which does not block from now on, and what of the stream has come already."""

@@ -64,25 +64,23 @@ def same_place(url: CameraUrl, answer: Answer) -> CameraUrl:
     return target
 
 
-def refusal(url: CameraUrl, status: int) -> CrowError:
-    """What it means that a request for the stream was answered so."""
+def refusal(authority: str, status: int) -> CrowError:
+    """What it means that a request for the stream was answered so, by the camera at that host and port."""
     match status:
         case 401 | 403:
             return CrowError(
                 Kind.UNAUTHENTICATED,
                 "auth_failed",
-                f"{url.authority} does not accept the user name and password; tried again rarely, so that the account "
+                f"{authority} does not accept the user name and password; tried again rarely, so that the account "
                 "is not locked",
             )
         case 404 | 454 | 400:
             return CrowError(
                 Kind.NOT_FOUND,
                 "stream_not_found",
-                f"{url.authority} has no stream at this path (it answers {status}); check the path of the URL",
+                f"{authority} has no stream at this path (it answers {status}); check the path of the URL",
             )
         case status if status in REDIRECTS:
-            return CrowError(Kind.INVALID, "redirect_refused", f"{url.authority} redirects further than is followed")
+            return CrowError(Kind.INVALID, "redirect_refused", f"{authority} redirects further than is followed")
         case _:
-            return CrowError(
-                Kind.EXHAUSTED, "camera_refused", f"{url.authority} refuses the stream (it answers {status})"
-            )
+            return CrowError(Kind.EXHAUSTED, "camera_refused", f"{authority} refuses the stream (it answers {status})")

@@ -3,7 +3,10 @@
 Invariants of `Login`
 1. No credentials are given before the camera asked for them.
 2. A camera that does not accept them is not given them again, unless it said that only the nonce is old: a wrong
-   password costs one attempt, and no account is locked by trying on.
+   password costs one attempt, whichever request it is given with, and no account is locked by trying on.
+
+Texts of a challenge and of the answer to it are as HTTP and RTSP carry them: one character (U+0000 to U+00FF) is one
+byte. So what a camera says is hashed and said again byte by byte, be it UTF-8 or Latin-1; what is ours is UTF-8.
 """
 
 import base64
@@ -14,11 +17,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crow_daemon.registry.secret import Credentials
+from crow_daemon.rtsp.failures import refusal
 from crow_daemon.rtsp.message import Answer
 from crow_shared.errors import CrowError, Kind
 
 _PARAMETER = re.compile(r'([a-zA-Z]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _HASHES = {"md5": "md5", "sha-256": "sha256"}
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +57,17 @@ class Login:
         self._uses += 1
         return authorization(self._challenge, self._credentials, method, url, self._uses)
 
-    def accepted(self) -> None:
-        """The last request was let in."""
-        self._accepted = self._challenge is not None
+    def admits(self, answer: Answer) -> bool:
+        """Whether the last request was let in; if not, it is to be made again with what `header` gives then.
 
-    def challenged(self, answer: Answer) -> bool:
-        """Whether the request that got this 401 is to be made again, with what `header` gives then.
-
-        Raises CrowError: UNAUTHENTICATED "auth_failed" when there are no credentials for it, UNSUPPORTED
-        "auth_unsupported".
+        Raises CrowError: UNAUTHENTICATED "auth_failed" when there are no credentials for it or they are not accepted,
+        UNSUPPORTED "auth_unsupported".
         """
+        if answer.status != _UNAUTHORIZED:
+            if answer.status == _FORBIDDEN and self._challenge is not None and not self._accepted:
+                raise refusal(self._authority, _FORBIDDEN)
+            self._accepted = self._challenge is not None
+            return True
         if self._credentials is None:
             raise CrowError(
                 Kind.UNAUTHENTICATED,
@@ -80,7 +86,9 @@ class Login:
         # Some cameras change the nonce of a running session and do not call the old one stale.
         renewed = before is not None and challenge.nonce != before.nonce and (challenge.stale or self._accepted)
         self._accepted = False
-        return before is None or renewed
+        if before is not None and not renewed:
+            raise refusal(self._authority, _UNAUTHORIZED)
+        return False
 
 
 def best_challenge(headers: Iterable[str]) -> Challenge | None:
@@ -92,11 +100,11 @@ def best_challenge(headers: Iterable[str]) -> Challenge | None:
 def authorization(challenge: Challenge, credentials: Credentials, method: str, url: str, use: int = 1) -> str:
     """The Authorization value for one request, the `use`-th with this nonce, counted from 1.
 
-    It is a secret: for Basic it holds the password.
+    It is a secret: for Basic it holds the password. A character of it is a byte.
     """
-    name, word = credentials.username, credentials.password.reveal()
+    name, word = (ours.encode().decode("latin-1") for ours in (credentials.username, credentials.password.reveal()))
     if challenge.scheme == "basic":
-        return "Basic " + base64.b64encode(f"{name}:{word}".encode()).decode()
+        return "Basic " + base64.b64encode(f"{name}:{word}".encode("latin-1")).decode()
     client_nonce = secrets.token_hex(8)
     secret_half = _digest(challenge, f"{name}:{challenge.realm}:{word}")
     if challenge.algorithm.endswith("-sess"):
@@ -148,7 +156,7 @@ def _strength(challenge: Challenge) -> int:
 
 def _digest(challenge: Challenge, text: str) -> str:
     algorithm = _HASHES[challenge.algorithm.removesuffix("-sess")]
-    return hashlib.new(algorithm, text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.new(algorithm, text.encode("latin-1"), usedforsecurity=False).hexdigest()
 
 
 def _quoted(text: str) -> str:

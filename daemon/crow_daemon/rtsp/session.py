@@ -20,7 +20,7 @@ from crow_daemon.rtsp.sdp import VideoDescription, described_video
 from crow_shared.errors import CrowError, Kind
 
 INTERLEAVED = "RTP/AVP/TCP;unicast;interleaved=0-1"  # within the RTSP connection (RFC 2326 section 10.12)
-_OK, _UNAUTHORIZED, _NO_SESSION, _UNSUPPORTED_TRANSPORT = 200, 401, 454, 461
+_OK, _NO_SESSION, _UNSUPPORTED_TRANSPORT = 200, 454, 461
 _NOT_THERE = (405, 501, 551)  # what cameras say to a method that they do not have
 _DEFAULT_TIMEOUT_S = 60
 _TIMEOUT_S = (2, 3600)
@@ -92,18 +92,15 @@ class Session:
 
     def answered(self, answer: Answer) -> None:
         """What the camera answered to `tend`. Raises CrowError when the session is over."""
-        match answer.status:
-            case status if status == _UNAUTHORIZED:
-                if self._renewed or not self._connection.challenged(answer):
-                    raise refusal(self._connection.url, status)
-                self._renewed = True
-                self._send(self._asked_to_live_on())
-            case status if status == _NO_SESSION:
-                raise self.lost("has ended the session")
-            case status:
-                self._connection.accepted()
-                if status in _NOT_THERE:
-                    self._keepalive = "OPTIONS"
+        if not self._connection.admits(answer):
+            if self._renewed:
+                raise refusal(self.where, answer.status)
+            self._renewed = True
+            self._send(self._asked_to_live_on())
+        elif answer.status == _NO_SESSION:
+            raise self.lost("has ended the session")
+        elif answer.status in _NOT_THERE:
+            self._keepalive = "OPTIONS"
 
     def end(self) -> None:
         """Takes leave, if the camera plays; waits a moment, so that it hears of it before the connection closes."""
@@ -152,7 +149,7 @@ class Session:
 
     def _checked(self, answer: Answer) -> None:
         if answer.status != _OK:
-            raise refusal(self._connection.url, answer.status)
+            raise refusal(self.where, answer.status)
 
     def _asked_to_live_on(self) -> bytes:
         return self._connection.request(self._keepalive, self._url, f"Session: {self._id}")

@@ -94,6 +94,7 @@ class Session:
             self._clock,
             checkpoint,
             self._detector,
+            first_in_s=order.first_in_s,
         )
         self._runners = {key: old for key, old in self._runners.items() if not old.join(0)} | {camera.id: runner}
         runner.start()

@@ -4,6 +4,7 @@ import pytest
 from camera_rig import rtsp_camera
 from conftest import ManualClock
 
+from crow_daemon.capture.backoff import AFTER_REFUSED_LOGIN_S
 from crow_daemon.capture.outcome import SENT, Dropped, Missed, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import CameraMonitor, CameraState
@@ -14,12 +15,29 @@ from crow_shared.errors import CrowError, Kind
 
 STREAM = StreamInfo("h264", 320, 240, 10.0)
 DOWN = CrowError(Kind.UNAVAILABLE, "stream_lost", "it ended")
+REFUSED = CrowError(Kind.UNAUTHENTICATED, "auth_failed", "wrong password")
 CRASH = CrowError(Kind.INTERNAL, "worker_crashed", "signal 11")
 
 
 def monitor(clock: ManualClock) -> CameraMonitor:
     camera = rtsp_camera("rtsp://camera/1", sample_interval_ms=1000)
     return CameraMonitor(camera.id, Book().account(camera, Moment.now(clock)), clock)
+
+
+def test_a_refused_login_is_awaited_by_whoever_reads_the_camera_next(clock: ManualClock) -> None:
+    camera = monitor(clock)
+    assert camera.await_login() == 0
+    camera.failed(REFUSED)
+    clock.advance(100)
+    camera.failed(CRASH)
+    assert camera.snapshot().state is CameraState.CRASHED
+    assert camera.await_login() == AFTER_REFUSED_LOGIN_S - 100
+    before = camera.snapshot()
+    assert (before.state, before.last_error_code) == (CameraState.AUTH_FAILED, "auth_failed")
+    clock.advance(AFTER_REFUSED_LOGIN_S - 100)
+    missed = camera.snapshot().counters.dropped
+    assert missed[Missed.AUTH_FAILED] >= AFTER_REFUSED_LOGIN_S - 101, "not for the crash"
+    assert camera.await_login() == 0
 
 
 def test_an_outage_is_missed_for_its_reason_and_no_sample_is_counted_twice(clock: ManualClock) -> None:

@@ -147,6 +147,19 @@ def test_an_encrypted_camera_is_for_another_reader() -> None:
     assert caught.value.code == "direct_unsupported"
 
 
+@pytest.mark.parametrize("refusal", ["401 Unauthorized", "403 Forbidden"])
+def test_a_wrong_password_is_given_once_also_where_every_request_needs_one(refusal: str) -> None:
+    def respond(connection: socket.socket, request: str, number: int) -> None:
+        status = refusal if "Authorization" in request else "401 Unauthorized"
+        challenge = f'WWW-Authenticate: Digest realm="c", nonce="{number}"'
+        connection.sendall(f"RTSP/1.0 {status}\r\n{challenge}\r\n\r\n".encode())
+
+    with camera(respond) as (url, requests), reading(url.text) as source, pytest.raises(CrowError) as caught:
+        source.open()
+    assert caught.value.code == "auth_failed"
+    assert ["Authorization" in request for request in requests] == [False, True]
+
+
 @pytest.mark.parametrize("status", ["501 Not Implemented", "405 Method Not Allowed", "551 Option Not Supported"])
 def test_a_camera_without_options_is_read_all_the_same(status: str) -> None:
     script = Script()

@@ -1,5 +1,7 @@
 """The pool follows the registry and touches only what changed."""
 
+import os
+import signal
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +58,25 @@ async def test_a_new_password_reaches_a_camera_that_waits_for_it(registry: Regis
         await rig.until(lambda: rig.state() is CameraState.AUTH_FAILED, "auth_failed")
         registry.update(registry.get("till"), Secret(CANARY))
         await rig.until(lambda: rig.state() is CameraState.LIVE, "live")
+
+
+async def test_a_refused_login_is_not_tried_again_because_its_worker_died(
+    registry: Registry, server: RtspServer
+) -> None:
+    registry.add(rtsp_camera(server.url("h264"), id="till"), Secret(CANARY))
+    registry.add(rtsp_camera(server.url("hevc"), id="wrong"), Secret("wrong"))
+    async with running_pool(PoolRig(registry)) as rig:
+        await rig.until(lambda: rig.state("wrong") is CameraState.AUTH_FAILED, "auth_failed")
+        await rig.until_frames(1)
+        pid = rig.snapshot().worker_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSEGV)
+        await rig.until(lambda: rig.snapshot().worker_pid not in (None, pid), "another worker")
+        await rig.until_frames(5)
+        logins = [seen for seen in server.requests if "hevc" in seen.url and seen.with_credentials]
+        assert len(logins) == 1
+        snapshot = rig.snapshot("wrong")
+        assert (snapshot.state, snapshot.last_error_code) == (CameraState.AUTH_FAILED, "auth_failed")
 
 
 async def test_a_camera_without_hope_costs_the_others_nothing(registry: Registry, server: RtspServer) -> None:

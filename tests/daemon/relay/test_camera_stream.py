@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crow_daemon.relay.camera_stream import TcpStream, UdpStream
+from crow_daemon.rtsp.message import Answer
 from crow_shared.errors import CrowError
 
 
@@ -19,7 +20,8 @@ class Connected:
     addresses = ("127.0.0.1", "127.0.0.1")
     url: Any = None
 
-    def accepted(self) -> None: ...
+    def admits(self, answer: Answer) -> bool:
+        return True
 
 
 def interleaved(channel: int, packet: bytes) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from camera_rig import CANARY, LOGIN, USER
 from scripted_camera import camera
 
+from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
 from crow_daemon.rtsp.describe import describe
 from crow_daemon.rtsp.login import authorization, best_challenge
@@ -69,6 +70,19 @@ def test_digest_answers_are_what_the_rfc_says(challenge: bytes, algorithm: str) 
         secret = hashed(f"{secret}:n1:{fields['cnonce']}")
     middle = f"n1:00000001:{fields['cnonce']}:auth" if b"qop" in challenge else "n1"
     assert fields["response"] == hashed(f"{secret}:{middle}:{hashed(f'DESCRIBE:{url.text}')}")
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_a_realm_is_hashed_and_said_again_byte_by_byte_and_a_login_of_ours_is_utf_8(charset: str) -> None:
+    realm, login = "Kassenhäuschen".encode(charset), Credentials("müller", Secret("schlüssel"))
+    with camera(answering(unauthorized(b'Digest realm="%s", nonce="n1"' % realm), ok())) as (url, requests):
+        describe(url, login, 2.0)
+    sent = requests[1].encode("latin-1")
+    assert b'realm="%s"' % realm in sent
+    assert 'username="müller"'.encode() in sent
+    secret = hashlib.md5(b"%s:%s:%s" % ("müller".encode(), realm, "schlüssel".encode())).hexdigest()
+    action = hashlib.md5(f"DESCRIBE:{url.text}".encode()).hexdigest()
+    assert hashlib.md5(f"{secret}:n1:{action}".encode()).hexdigest().encode() in sent
 
 
 def test_digest_is_preferred_to_basic() -> None:

@@ -11,7 +11,7 @@ from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.rtsp.login import Login
 from crow_daemon.rtsp.message import MAX_BODY_BYTES, MAX_HEADER_BYTES, Answer, next_answer
 from crow_daemon.rtsp.sdp import SUPPORTED_CODECS, described_video
-from crow_shared.errors import CrowError
+from crow_shared.errors import CrowError, Kind
 
 SPS, PPS = bytes.fromhex("67 42c01e d9 03c5 68 40"), bytes.fromhex("68 cb 8c b2")
 VIDEO = (
@@ -108,28 +108,40 @@ def test_the_first_video_that_we_can_decode_is_taken() -> None:
 def test_a_wrong_password_is_given_once_even_to_a_camera_that_changes_its_nonce() -> None:
     login = Login(Credentials("a", Secret("b")), "cam:554")
     assert login.header("DESCRIBE", "u") is None
-    assert login.challenged(unauthorized("one"))
+    assert not login.admits(unauthorized("one"))
     assert login.header("DESCRIBE", "u") is not None
-    assert not login.challenged(unauthorized("two"))
+    with pytest.raises(CrowError) as refused:
+        login.admits(unauthorized("two"))
+    assert (refused.value.kind, refused.value.code) == (Kind.UNAUTHENTICATED, "auth_failed")
+
+
+def test_a_login_that_is_forbidden_is_a_refused_one_and_what_is_forbidden_to_everybody_is_not() -> None:
+    login = Login(Credentials("a", Secret("b")), "cam:554")
+    assert login.admits(Answer(403, (), ""))
+    assert not login.admits(unauthorized("one"))
+    with pytest.raises(CrowError) as refused:
+        login.admits(Answer(403, (), ""))
+    assert refused.value.code == "auth_failed"
 
 
 def test_a_login_that_was_let_in_before_is_renewed_with_each_new_nonce_and_counts_its_uses() -> None:
     login = Login(Credentials("a", Secret("b")), "cam:554")
-    assert login.challenged(unauthorized("one"))
+    assert not login.admits(unauthorized("one"))
     assert "nc=00000001" in (login.header("DESCRIBE", "u") or "")
-    login.accepted()
+    assert login.admits(Answer(200, (), ""))
     assert "nc=00000002" in (login.header("SETUP", "u") or "")
-    login.accepted()
-    assert login.challenged(unauthorized("two"))
+    assert login.admits(Answer(404, (), ""))
+    assert not login.admits(unauthorized("two"))
     assert 'nonce="two"' in (login.header("PLAY", "u") or "")
-    assert not login.challenged(unauthorized("three"))
+    with pytest.raises(CrowError, match="does not accept"):
+        login.admits(unauthorized("three"))
 
 
 def test_a_stale_nonce_is_no_wrong_password() -> None:
     login = Login(Credentials("a", Secret("b")), "cam:554")
-    assert login.challenged(unauthorized("one"))
+    assert not login.admits(unauthorized("one"))
     assert login.header("DESCRIBE", "u") is not None
-    assert login.challenged(unauthorized("two", ", stale=TRUE"))
+    assert not login.admits(unauthorized("two", ", stale=TRUE"))
 
 
 def unauthorized(nonce: str, more: str = "") -> Answer:

@@ -138,10 +138,13 @@ class StartCamera(_message.Message):
     CAMERA_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     LAST_CAPTURE_US_FIELD_NUMBER: _builtins.int
+    FIRST_IN_S_FIELD_NUMBER: _builtins.int
     last_capture_us: _builtins.int
     """When the camera's last frame that the daemon has was captured, in microseconds since the Unix epoch; absent where
     it has none. A recording goes on behind it.
     """
+    first_in_s: _builtins.float
+    """When to make the first attempt; not at once after the camera refused the login to an earlier worker."""
     @_builtins.property
     def camera(self) -> Global___Camera: ...
     @_builtins.property
@@ -154,10 +157,11 @@ class StartCamera(_message.Message):
         camera: Global___Camera | None = ...,
         login: Global___Login | None = ...,
         last_capture_us: _builtins.int | None = ...,
+        first_in_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "first_in_s", b"first_in_s", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_capture_us: _TypeAlias = _typing.Literal["last_capture_us"]  # noqa: Y015
     _WhichOneofArgType__last_capture_us: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us"]  # noqa: Y015
