@@ -9,8 +9,8 @@ import grpc
 import pytest
 from receiver_parts import GAP_US, SECOND_US, frame_at
 
+from crow.cctv.v1 import frame_pb2, ingest_pb2_grpc
 from crow.cctv.v1 import ingest_pb2 as pb
-from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.settings import UplinkOrder, UplinkSettings
 from crow_daemon.spool.limits import SpoolLimits
@@ -167,7 +167,11 @@ def hello(**changes: object) -> pb.StreamFramesRequest:
 
 
 def sent(seq: int, camera_id: str = "till") -> pb.StreamFramesRequest:
-    return pb.StreamFramesRequest(frame=to_wire(replace(frame_at(SystemClock().now_us(), seq), camera_id=camera_id)))
+    return frames_message(to_wire(replace(frame_at(SystemClock().now_us(), seq), camera_id=camera_id)))
+
+
+def frames_message(*frames: frame_pb2.Frame) -> pb.StreamFramesRequest:
+    return pb.StreamFramesRequest(frames=pb.Frames(frames=frames))
 
 
 def gap(from_seq: int, to_seq: int) -> pb.StreamFramesRequest:

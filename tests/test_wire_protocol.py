@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from crow.cctv.v1 import frame_pb2
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_daemon.spool.accounts import Hole, HoleReason
 from crow_daemon.uplink.link import LinkWindow
+from crow_daemon.uplink.messages import Messages
 from crow_daemon.uplink.protocol import Announced, Event, HelloCamera, Identity, Refused, Released, SenderProtocol
 from crow_receiver.ingest.protocol import ReceiverProtocol
 from crow_shared.errors import CrowError, Kind
@@ -64,12 +66,22 @@ class OpenLane:
     receiver: ReceiverProtocol
     up: deque[pb.StreamFramesRequest] = field(default_factory=deque)
     down: deque[pb.StreamFramesResponse] = field(default_factory=deque)
-    uncommitted: list[pb.StreamFramesRequest] = field(default_factory=list)
+    uncommitted: list[frame_pb2.Frame | pb.Gap] = field(default_factory=list)
     rejects: list[pb.Reject] = field(default_factory=list)
 
 
 LANES = ("live", "backlog")
-STEPS = ["send", "arrive", "send arrive", "commit", "ack hear", "hear", "send arrive commit ack hear"]
+STEPS = [
+    "send",
+    "send_some",
+    "arrive",
+    "send arrive",
+    "send_some arrive",
+    "commit",
+    "ack hear",
+    "hear",
+    "send arrive commit ack hear",
+]
 Place: TypeAlias = tuple[int, str, int]  # epoch, camera, number
 
 
@@ -170,6 +182,16 @@ class Line(RuleBasedStateMachine):
         return any(counted.acked < counted.last for counted in self.epochs[epoch].values())
 
     def send(self, lane: OpenLane) -> None:
+        self.add_one(lane, messages := Messages())
+        lane.up.extend(messages.take())
+
+    def send_some(self, lane: OpenLane) -> None:
+        messages = Messages()
+        for _ in range(3):
+            self.add_one(lane, messages)
+        lane.up.extend(messages.take())
+
+    def add_one(self, lane: OpenLane, messages: Messages) -> None:
         for camera, counted in self.epochs[lane.epoch].items():
             expected = lane.sender.next_seq(camera)
             assert expected is not None
@@ -178,29 +200,28 @@ class Line(RuleBasedStateMachine):
             if not lane.sender.room:
                 return
             if ready:
-                lane.up.extend(lane.sender.send(frame(camera, ready[0]), [h for h in holes if h.from_seq < ready[0]]))
+                known = [hole for hole in holes if hole.from_seq < ready[0]]
+                lane.sender.send(frame(camera, ready[0]), known, messages)
                 return
             if lane.epoch < len(self.epochs) - 1 and expected <= counted.last:
-                lane.up.extend(lane.sender.send_gaps(camera, counted.last, holes))
+                lane.sender.send_gaps(camera, counted.last, holes, messages)
 
     def arrive(self, lane: OpenLane) -> None:
         if not lane.up:
             return
         message = lane.up.popleft()
-        taken = (
-            lane.receiver.take_frame(message.frame)
-            if message.HasField("frame")
-            else lane.receiver.take_gap(message.gap)
-        )
-        if taken:
-            lane.uncommitted.append(message)
-            if self.acknowledge_before_commit and message.HasField("frame"):
-                lane.receiver.durable(message.frame.camera_id, message.frame.seq, 1)
+        if message.HasField("gap") and lane.receiver.take_gap(message.gap):
+            lane.uncommitted.append(message.gap)
+        for sent in message.frames.frames:
+            if lane.receiver.take_frame(sent):
+                lane.uncommitted.append(sent)
+                if self.acknowledge_before_commit:
+                    lane.receiver.durable(sent.camera_id, sent.seq, 1)
 
     def commit(self, lane: OpenLane) -> None:
         for message in lane.uncommitted:
-            if message.HasField("frame"):
-                camera, seq = message.frame.camera_id, message.frame.seq
+            if isinstance(message, frame_pb2.Frame):
+                camera, seq = message.camera_id, message.seq
                 place = (lane.epoch, camera, seq)
                 if place in self.bad:
                     self.rejected.add(place)
@@ -211,11 +232,10 @@ class Line(RuleBasedStateMachine):
                 if not self.acknowledge_before_commit:
                     lane.receiver.durable(camera, seq, 1)
             else:
-                gap = message.gap
-                numbers = range(gap.from_seq, gap.to_seq + 1)
-                self.missing |= {(lane.epoch, gap.camera_id, seq) for seq in numbers}
-                self.position[lane.epoch, gap.camera_id] = gap.to_seq
-                lane.receiver.durable(gap.camera_id, gap.to_seq, 0)
+                numbers = range(message.from_seq, message.to_seq + 1)
+                self.missing |= {(lane.epoch, message.camera_id, seq) for seq in numbers}
+                self.position[lane.epoch, message.camera_id] = message.to_seq
+                lane.receiver.durable(message.camera_id, message.to_seq, 0)
         lane.uncommitted.clear()
 
     def ack(self, lane: OpenLane) -> None:
@@ -320,15 +340,15 @@ def welcomed(**positions: int) -> ReceiverProtocol:
     return protocol
 
 
-def wire(camera_id: str, seq: int) -> pb.StreamFramesRequest:
-    return pb.StreamFramesRequest(frame={"camera_id": camera_id, "seq": seq})
+def wire(camera_id: str, seq: int) -> frame_pb2.Frame:
+    return frame_pb2.Frame(camera_id=camera_id, seq=seq)
 
 
 def test_an_acknowledgement_is_pressing_once_a_quarter_of_the_window_is_durable() -> None:
     receiver = ReceiverProtocol(8, 8)
     receiver.welcome({"a": 0})
     for seq in range(1, 5):
-        receiver.take_frame(wire("a", seq).frame)
+        receiver.take_frame(wire("a", seq))
         receiver.durable("a", seq, frames=1)
         assert receiver.ack_is_pressing is (seq % 2 == 0)
         if receiver.ack_is_pressing:
@@ -337,36 +357,42 @@ def test_an_acknowledgement_is_pressing_once_a_quarter_of_the_window_is_durable(
 
 def test_a_frame_sent_twice_is_taken_once() -> None:
     receiver = welcomed(a=0)
-    assert receiver.take_frame(wire("a", 1).frame)
-    assert not receiver.take_frame(wire("a", 1).frame)
+    assert receiver.take_frame(wire("a", 1))
+    assert not receiver.take_frame(wire("a", 1))
 
 
 def test_a_hole_in_the_numbers_is_refused() -> None:
     with pytest.raises(CrowError, match="jumps from 0 to 2"):
-        welcomed(a=0).take_frame(wire("a", 2).frame)
+        welcomed(a=0).take_frame(wire("a", 2))
 
 
 def test_a_camera_that_was_not_announced_is_refused() -> None:
     with pytest.raises(CrowError) as caught:
-        welcomed(a=0).take_frame(wire("b", 1).frame)
+        welcomed(a=0).take_frame(wire("b", 1))
     assert caught.value.kind is Kind.NOT_FOUND
 
 
 def test_more_than_the_window_is_refused() -> None:
     receiver = welcomed(a=0)
     for seq in range(1, WINDOW + 1):
-        receiver.take_frame(wire("a", seq).frame)
+        receiver.take_frame(wire("a", seq))
     with pytest.raises(CrowError, match="more than 4 frames under way"):
-        receiver.take_frame(wire("a", WINDOW + 1).frame)
+        receiver.take_frame(wire("a", WINDOW + 1))
 
 
 def test_numbers_that_nothing_explains_become_a_gap_without_reason() -> None:
     sender = SenderProtocol(IDENTITY, [hello_camera("a", 5, 0)], LinkWindow(), lambda: 0.0)
     sender.welcomed(ReceiverProtocol(WINDOW, WINDOW).welcome({"a": 0}))
-    gap, sent = sender.send(frame("a", 5), [Hole("a", 2, 3, HoleReason.CORRUPT, "")])[:1], sender
-    assert sent.next_seq("a") == 6
-    assert gap[0].gap.reason == pb.GAP_REASON_UNSPECIFIED
-    assert (gap[0].gap.from_seq, gap[0].gap.to_seq) == (1, 1)
+    messages = Messages()
+    sender.send(frame("a", 5), [Hole("a", 2, 3, HoleReason.CORRUPT, "")], messages)
+    assert sender.next_seq("a") == 6
+    gaps = [message.gap for message in messages.take() if message.HasField("gap")]
+    assert [(gap.from_seq, gap.to_seq) for gap in gaps] == [(1, 1), (2, 3), (4, 4)]
+    assert [gap.reason for gap in gaps] == [
+        pb.GAP_REASON_UNSPECIFIED,
+        pb.GAP_REASON_SPOOL_CORRUPT,
+        pb.GAP_REASON_UNSPECIFIED,
+    ]
 
 
 def test_a_receiver_that_remembers_less_does_not_move_the_daemon_back() -> None:

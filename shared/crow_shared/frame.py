@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from zlib import crc32
 
 from crow.cctv.v1 import frame_pb2
@@ -86,20 +87,25 @@ _TIME_SOURCE_OF = {number: value for value, number in _TIME_SOURCES.items()}
 
 def to_wire(frame: Frame) -> frame_pb2.Frame:
     """The protobuf message of a frame."""
-    return frame_pb2.Frame(
-        camera_id=frame.camera_id,
-        seq=frame.seq,
-        capture_time_us=frame.capture_us,
-        time_source=_TIME_SOURCES[frame.time_source],
-        encoding=_ENCODINGS[frame.encoding],
-        width=frame.width,
-        height=frame.height,
-        crc32=frame.crc32,
-        clock_skew_us=frame.clock_skew_us,
-        masked=frame.masked,
-        blurred=frame.blurred,
-        payload=frame.payload,
-    )
+    return frame_pb2.Frame(**wire_fields(frame))
+
+
+def wire_fields(frame: Frame) -> dict[str, Any]:
+    """The fields of a frame's protobuf message, for who makes it in its place: a message put there is copied."""
+    return {
+        "camera_id": frame.camera_id,
+        "seq": frame.seq,
+        "capture_time_us": frame.capture_us,
+        "time_source": _TIME_SOURCES[frame.time_source],
+        "encoding": _ENCODINGS[frame.encoding],
+        "width": frame.width,
+        "height": frame.height,
+        "crc32": frame.crc32,
+        "clock_skew_us": frame.clock_skew_us,
+        "masked": frame.masked,
+        "blurred": frame.blurred,
+        "payload": frame.payload,
+    }
 
 
 def from_wire(message: frame_pb2.Frame) -> Frame:

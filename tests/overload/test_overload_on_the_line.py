@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import pytest
 from conftest import ManualClock
+from ingest_parts import frames_message
 from prometheus_client import CollectorRegistry
 from receiver_parts import GAP_US, HOUR_US, SECOND_US, Receiver, ScriptedVision, frame_at, known_camera, until
 
@@ -80,7 +81,7 @@ class Daemon:
         while self.next_us <= now_us:
             if self.seq - self.acked < self.window:
                 self.seq += 1
-                await self.call.write(pb.StreamFramesRequest(frame=to_wire(frame_at(self.next_us, self.seq))))
+                await self.call.write(frames_message(to_wire(frame_at(self.next_us, self.seq))))
             self.next_us += self.asked_ms * 1000
         await until(lambda: self.acked == self.seq)
 

@@ -211,7 +211,7 @@ async def _send(call: Call, log: Path, first: dict[str, int], frames: int, windo
             made.append(wire)
         promise(log, {"sent": [(wire.camera_id, wire.seq, wire.crc32) for wire in made]})
         for wire in made:
-            await call.write(pb.StreamFramesRequest(frame=wire))
+            await call.write(pb.StreamFramesRequest(frames=pb.Frames(frames=[wire])))
 
 
 async def _next(call: Call) -> pb.StreamFramesResponse:

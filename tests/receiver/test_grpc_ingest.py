@@ -6,11 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from ingest_parts import WINDOW, Daemon, Server, gap, hello, sent
+from ingest_parts import WINDOW, Daemon, Server, frames_message, gap, hello, sent
 from receiver_parts import jpeg, until
 
+from crow.cctv.v1 import frame_pb2, ingest_pb2_grpc
 from crow.cctv.v1 import ingest_pb2 as pb
-from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.spool.accounts import HoleReason
 from crow_daemon.uplink import client
 from crow_daemon.uplink.protocol import Announced
@@ -132,6 +132,7 @@ async def test_the_same_daemon_coming_back_replaces_its_half_open_stream(server:
         ([hello(), hello()], grpc.StatusCode.INVALID_ARGUMENT, "second Hello"),
         ([hello(), sent(1, "attic")], grpc.StatusCode.NOT_FOUND, "'attic' was not named"),
         ([hello(), sent(5)], grpc.StatusCode.INVALID_ARGUMENT, "jumps from 0 to 5"),
+        ([hello(), frames_message()], grpc.StatusCode.INVALID_ARGUMENT, "a message of no frames"),
         ([hello(), gap(1, 2**64 - 1)], grpc.StatusCode.INVALID_ARGUMENT, "gap from 1"),
         (
             [hello(cameras=[pb.HelloCamera(camera_id="till", acked_seq=2**64 - 1)])],
@@ -139,7 +140,7 @@ async def test_the_same_daemon_coming_back_replaces_its_half_open_stream(server:
             "acked_seq",
         ),
         (
-            [hello(), pb.StreamFramesRequest(frame={"camera_id": "till", "seq": 1, "payload": bytes(3 << 20)})],
+            [hello(), frames_message(frame_pb2.Frame(camera_id="till", seq=1, payload=bytes(3 << 20)))],
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "larger than max",
         ),

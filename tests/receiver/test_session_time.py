@@ -156,7 +156,7 @@ async def test_a_camera_whose_clock_jumps_for_a_while_leaves_each_frame_in_one_s
 
 async def test_frames_more_than_a_day_ahead_are_refused_and_counted(server: Server) -> None:
     ahead = sent(2)
-    ahead.frame.capture_time_us += 86_400 * SECOND_US + 60 * SECOND_US
+    ahead.frames.frames[0].capture_time_us += 86_400 * SECOND_US + 60 * SECOND_US
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         requests = [hello(), sent(1), ahead, sent(3)]
         answers = [a async for a in ingest_pb2_grpc.IngestServiceStub(channel).StreamFrames(iter(requests))]

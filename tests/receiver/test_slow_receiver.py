@@ -25,10 +25,10 @@ class StopsAcknowledging(ingest_pb2_grpc.IngestServiceServicer):
             if request.HasField("hello"):
                 positions = [pb.CameraPosition(camera_id=camera.camera_id) for camera in request.hello.cameras]
                 yield pb.StreamFramesResponse(welcome=pb.Welcome(cameras=positions, window_frames=WINDOW))
-            if request.HasField("frame"):
+            for frame in request.frames.frames:
                 self.frames += 1
                 if self.frames <= ACKNOWLEDGED:
-                    durable = pb.CameraPosition(camera_id=request.frame.camera_id, durable_seq=request.frame.seq)
+                    durable = pb.CameraPosition(camera_id=frame.camera_id, durable_seq=frame.seq)
                     yield pb.StreamFramesResponse(ack=pb.Ack(cameras=[durable], window_frames=WINDOW))
 
 

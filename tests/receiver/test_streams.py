@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-from ingest_parts import WINDOW, Daemon, Server, hello, sent
+from ingest_parts import WINDOW, Daemon, Server, frames_message, hello, sent
 from receiver_parts import jpeg, until
 
+from crow.cctv.v1 import frame_pb2, ingest_pb2_grpc
 from crow.cctv.v1 import ingest_pb2 as pb
-from crow.cctv.v1 import ingest_pb2_grpc
 from crow_daemon.spool.accounts import HoleReason
 from crow_daemon.spool.spool import Spool
 from crow_daemon.uplink.protocol import Announced
@@ -161,7 +161,7 @@ async def test_a_half_open_stream_of_the_epoch_sealed_last_is_the_daemons_own(se
 async def test_a_reject_that_was_lost_with_its_connection_is_told_by_the_welcome(server: Server) -> None:
     async with stream(server) as peer:
         assert (await peer.told()).HasField("welcome")
-        bad = pb.StreamFramesRequest(frame={"camera_id": "till", "seq": 2, "payload": b"no picture"})
+        bad = frames_message(frame_pb2.Frame(camera_id="till", seq=2, payload=b"no picture"))
         for request in (sent(1), bad, sent(3)):
             await peer.call.write(request)
         await until(lambda: server.listener.frames == 2)  # and nobody read the answers

@@ -19,6 +19,7 @@ from crow_daemon.spool.accounts import CameraMark, Hole, HoleReason
 from crow_daemon.spool.spool import START, Position, Spool, SpooledFrame
 from crow_daemon.spool.thread import SpoolThread
 from crow_daemon.uplink.connection import Call, read, translated
+from crow_daemon.uplink.messages import Messages
 from crow_daemon.uplink.protocol import Draining, Event, LedgerKept, PaceAsked, Refused, Released, SenderProtocol
 from crow_shared.errors import CrowError, Kind
 
@@ -111,22 +112,10 @@ class Lane:
             return found, spool.marks(self.epoch) if only_holes and is_sealed else []
 
         frames, last_marks = await self._spool.call(look)
-        for spooled in frames:
-            expected = self.protocol.next_seq(spooled.frame.camera_id)
-            if expected is None:
-                self._unannounced()
-                return False
-            holes: list[Hole] = []
-            if spooled.frame.seq > expected:
-                holes = await self._holes(spooled.frame.camera_id, expected, spooled.frame.seq - 1)
-            if self._closed:  # what is counted as sent from now on would stay so
-                return False
-            if not await self._written(self.protocol.send(spooled.frame, holes)):
-                return False
-            self._position = spooled.position
+        announced = await self._send_frames(frames)
         # Holes need no room: an epoch of them alone must not stay because the link is busy.
         await self._send_last_gaps(last_marks)
-        return bool(frames) and len(frames) == room
+        return announced and bool(frames) and len(frames) == room
 
     async def tell_ledger(self, minutes: Sequence[WrittenMinute]) -> None:
         """Tells minutes of the sample ledger; when the stream has ended, `listen` says why."""
@@ -155,13 +144,33 @@ class Lane:
         assert self._call is not None, "opened"
         return self._call
 
+    async def _send_frames(self, frames: Sequence[SpooledFrame]) -> bool:
+        """Sends them up to one whose camera was not announced; whether there was none, and the stream has not ended."""
+        outgoing = Messages()
+        for spooled in frames:
+            expected = self.protocol.next_seq(spooled.frame.camera_id)
+            if expected is None:
+                self._unannounced()
+                await self._written(outgoing.take())
+                return False
+            holes: list[Hole] = []
+            if spooled.frame.seq > expected:
+                holes = await self._holes(spooled.frame.camera_id, expected, spooled.frame.seq - 1)
+            if self._closed:  # what is counted as sent from now on would stay so
+                return False
+            self.protocol.send(spooled.frame, holes, outgoing)
+            self._position = spooled.position
+        return await self._written(outgoing.take())
+
     async def _send_last_gaps(self, marks: Sequence[CameraMark]) -> None:
         """Tells of the holes behind the last frame of a sealed epoch: no frame will come that they could precede."""
         for mark in marks:
             first = self.protocol.next_seq(mark.camera_id)
             if first is not None and first <= mark.last_seq:
                 holes = await self._holes(mark.camera_id, first, mark.last_seq)
-                if not await self._written(self.protocol.send_gaps(mark.camera_id, mark.last_seq, holes)):
+                outgoing = Messages()
+                self.protocol.send_gaps(mark.camera_id, mark.last_seq, holes, outgoing)
+                if not await self._written(outgoing.take()):
                     return
 
     async def _written(self, messages: Sequence[pb.StreamFramesRequest]) -> bool:

@@ -12,26 +12,19 @@ Invariants
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crow.cctv.v1 import ingest_pb2 as pb
 from crow_daemon.ledger.tally import LedgerMark, WrittenMinute
-from crow_daemon.spool.accounts import Hole, HoleReason
+from crow_daemon.spool.accounts import Hole
 from crow_daemon.uplink.link import LinkWindow
+from crow_daemon.uplink.messages import Messages, ledger_message
 from crow_shared.errors import CrowError, Kind
-from crow_shared.frame import Frame, to_wire
+from crow_shared.frame import Frame
 from crow_shared.zones import Zone, zone_to_wire
 
 PROTOCOL_VERSION = 1
-
-_GAP_REASONS = {
-    HoleReason.SPOOL_FULL: pb.GAP_REASON_SPOOL_FULL,
-    HoleReason.CORRUPT: pb.GAP_REASON_SPOOL_CORRUPT,
-    HoleReason.REFUSED: pb.GAP_REASON_REFUSED,
-    HoleReason.ERASED: pb.GAP_REASON_ERASED,
-    HoleReason.SPOOL_AGE: pb.GAP_REASON_SPOOL_AGE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,38 +208,35 @@ class SenderProtocol:
         camera = self._cameras.get(camera_id)
         return None if camera is None else camera.sent_seq + 1
 
-    def send(self, frame: Frame, holes: Sequence[Hole]) -> list[pb.StreamFramesRequest]:
-        """The messages that carry this frame: gaps for the numbers before it, then itself; nothing if it was sent.
+    def send(self, frame: Frame, holes: Sequence[Hole], onto: Messages) -> None:
+        """Adds what carries this frame: gaps for the numbers before it, then itself; nothing if it was sent.
 
         `holes` are the known holes between `next_seq` and the frame. Numbers that no hole explains become a gap too,
         without a reason: they must not stop the line.
         """
         camera = self._cameras[frame.camera_id]
         if frame.seq <= camera.sent_seq:
-            return []
-        messages = self.send_gaps(frame.camera_id, frame.seq - 1, holes)
-        messages.append(pb.StreamFramesRequest(frame=to_wire(frame)))
+            return
+        self.send_gaps(frame.camera_id, frame.seq - 1, holes, onto)
+        onto.add_frame(frame)
         camera.sent_seq = frame.seq
         camera.under_way.append((frame.seq, self._now_s()))
         self._link.sent()
-        return messages
 
-    def send_gaps(self, camera_id: str, through_seq: int, holes: Sequence[Hole]) -> list[pb.StreamFramesRequest]:
-        """The messages which say that no number from `next_seq` to `through_seq` will come; `holes` as for `send`."""
+    def send_gaps(self, camera_id: str, through_seq: int, holes: Sequence[Hole], onto: Messages) -> None:
+        """Adds what says that no number from `next_seq` to `through_seq` will come; `holes` as for `send`."""
         camera = self._cameras[camera_id]
-        messages: list[pb.StreamFramesRequest] = []
         for hole in holes:
             first, last = max(hole.from_seq, camera.sent_seq + 1), min(hole.to_seq, through_seq)
             if first > last:
                 continue
             if first > camera.sent_seq + 1:
-                messages.append(_gap(camera_id, camera.sent_seq + 1, first - 1, pb.GAP_REASON_UNSPECIFIED))
-            messages.append(_gap(camera_id, first, last, _GAP_REASONS[hole.reason]))
+                onto.add_gap(camera_id, camera.sent_seq + 1, first - 1)
+            onto.add_gap(camera_id, first, last, hole.reason)
             camera.sent_seq = last
         if camera.sent_seq < through_seq:
-            messages.append(_gap(camera_id, camera.sent_seq + 1, through_seq, pb.GAP_REASON_UNSPECIFIED))
+            onto.add_gap(camera_id, camera.sent_seq + 1, through_seq)
             camera.sent_seq = through_seq
-        return messages
 
     @property
     def takes_ledger(self) -> bool:
@@ -257,7 +247,7 @@ class SenderProtocol:
         """The message that tells these minutes."""
         assert self.takes_ledger, "one at a time, on the live stream"
         self._ledger_is_under_way = True
-        return pb.StreamFramesRequest(ledger=pb.SampleLedger(minutes=map(_ledger_minute, minutes)))
+        return ledger_message(minutes)
 
     def received(self, response: pb.StreamFramesResponse) -> list[Event]:
         """What a message from the receiver means for the spool. Raises CrowError(INVALID) for a second Welcome."""
@@ -298,28 +288,6 @@ class SenderProtocol:
                 self._acknowledged_frames += 1
             events.append(Released(position.camera_id, position.durable_seq))
         return events
-
-
-def _gap(camera_id: str, from_seq: int, to_seq: int, reason: pb.GapReason.ValueType) -> pb.StreamFramesRequest:
-    return pb.StreamFramesRequest(gap=pb.Gap(camera_id=camera_id, from_seq=from_seq, to_seq=to_seq, reason=reason))
-
-
-def _ledger_minute(minute: WrittenMinute) -> pb.LedgerMinute:
-    tally = minute.tally
-    return pb.LedgerMinute(
-        camera_id=minute.camera_id,
-        minute_us=minute.minute_us,
-        revision=minute.revision,
-        expected=tally.expected,
-        sent=tally.sent,
-        gated=_sample_counts(tally.gated),
-        dropped=_sample_counts(tally.dropped),
-        alerts=sorted(tally.alerts),
-    )
-
-
-def _sample_counts(by_reason: Mapping[str, int]) -> list[pb.SampleCount]:
-    return [pb.SampleCount(reason=reason, samples=samples) for reason, samples in sorted(by_reason.items())]
 
 
 def _refused(reject: pb.Reject) -> Refused:

@@ -137,9 +137,12 @@ class IngestService(ingest_pb2_grpc.IngestServiceServicer):
     async def _read(self, requests: AsyncIterator[pb.StreamFramesRequest], stream: Stream) -> None:
         async for request in requests:
             match request.WhichOneof("message"):
-                case "frame":
-                    if stream.protocol.take_frame(request.frame):
-                        self._store_soon(stream, self._checked(stream, request.frame))
+                case "frames":
+                    if not request.frames.frames:
+                        raise CrowError(Kind.INVALID, "protocol_error", "a message of no frames")
+                    for frame in request.frames.frames:
+                        if stream.protocol.take_frame(frame):
+                            self._store_soon(stream, self._checked(stream, frame))
                 case "gap":
                     if stream.protocol.take_gap(request.gap):
                         self._store_soon(stream, self._gap(stream, request.gap))

@@ -96,13 +96,13 @@ class StreamFramesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HELLO_FIELD_NUMBER: _builtins.int
-    FRAME_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     GAP_FIELD_NUMBER: _builtins.int
     LEDGER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
-    def frame(self) -> _frame_pb2.Frame: ...
+    def frames(self) -> Global___Frames: ...
     @_builtins.property
     def gap(self) -> Global___Gap: ...
     @_builtins.property
@@ -111,15 +111,15 @@ class StreamFramesRequest(_message.Message):
         self,
         *,
         hello: Global___Hello | None = ...,
-        frame: _frame_pb2.Frame | None = ...,
+        frames: Global___Frames | None = ...,
         gap: Global___Gap | None = ...,
         ledger: Global___SampleLedger | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "gap", b"gap", "hello", b"hello", "ledger", b"ledger", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "frame", "gap", "ledger"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "frames", "gap", "ledger"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -166,6 +166,30 @@ class StreamFramesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___StreamFramesResponse: _TypeAlias = StreamFramesResponse  # noqa: Y015
+
+@_typing.final
+class Frames(_message.Message):
+    """At least one frame, in the order in which they are to be stored. Each counts for itself, as if it had come alone; several in
+    one message cost both ends less. The message has at most 2,162,688 bytes: a picture of the largest size, and what is around it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.Frame]: ...
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_frame_pb2.Frame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Frames: _TypeAlias = Frames  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
