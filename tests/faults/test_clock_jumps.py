@@ -1,6 +1,6 @@
 """The wall clock jumps by hours, forth and back, under a running line: each frame is in exactly one session.
 
-libfaketime sets the clocks of both processes while they run; the monotonic clock goes on as it does on a real machine.
+libfaketime sets the clocks of all processes while they run; the monotonic clock goes on as it does on a real machine.
 """
 
 import time
@@ -16,8 +16,19 @@ from crow_sim.rtsp.server import RtspServer
 CAMERAS = ("till", "door")
 SETTINGS = {"CROW_RECEIVER_SESSION__GAP_S": "60", "CROW_RECEIVER_BATCH__AGE_S": "1"}
 JUMP_S = 3600
+PER_S = 5
+LATE_S = 5.0  # in which the ledger has what was due: it is written each second, and looked at by a command
 
 pytestmark = [pytest.mark.line, pytest.mark.timeout(300)]
+
+
+# A capture worker is given no variable that it does not need, so it puts the clock on by itself as Python starts.
+PUT_ON = """
+import os, sys
+watch = {environ}
+if not watch.keys() <= os.environ.keys():
+    os.execve(sys.executable, sys.orig_argv, os.environ | watch)
+"""
 
 
 class Watch:
@@ -33,6 +44,10 @@ class Watch:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
         }
+        start_up = file.with_name("start-up")
+        start_up.mkdir()
+        (start_up / "sitecustomize.py").write_text(PUT_ON.format(environ=self.environ))
+        self.environ["PYTHONPATH"] = str(start_up)
 
     def set(self, ahead_s: int) -> None:
         """So far ahead of this process's clock from now on; negative: behind."""
@@ -56,17 +71,24 @@ def line(tmp_path: Path, shop: RtspServer, watch: Watch) -> Iterator[CountedLine
         DaemonService(tmp_path / "daemon", receiver.grpc_address, watch.environ) as daemon,
     ):
         for camera in CAMERAS:
-            daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", "5")
+            daemon.add_rtsp(camera, shop.url(camera), "", "", "--fps", str(PER_S))
         running = CountedLine(daemon, receiver, CAMERAS)
         running.wait_for_frames()
         yield running
 
 
+def expected(line: CountedLine) -> int:
+    """Samples of all cameras that were due by now, by the daemon's ledger."""
+    return sum(camera["day"]["expected"] for camera in line.daemon.json("status")["cameras"])
+
+
 def test_each_frame_is_in_one_session_when_the_clock_jumps(watch: Watch, line: CountedLine) -> None:
-    began_s = time.time()
+    began_s, due_before, began_monotonic_s = time.time(), expected(line), time.monotonic()
     for ahead_s in (JUMP_S, -JUMP_S, 0):
         watch.set(ahead_s)
         line.wait_for_frames()
+    due = (time.monotonic() - began_monotonic_s) * PER_S * len(CAMERAS)
+    assert expected(line) - due_before == pytest.approx(due, abs=LATE_S * PER_S * len(CAMERAS)), "none made, none lost"
     line.drain()
     count = line.count()
     assert count.faults == []

@@ -5,12 +5,13 @@ Invariants
    or take one for each beginning. A recording's are the ticks that it lasts.
 2. A sample has one outcome, in the minute of its capture time. One that never came is booked in the minute in which it
    was due: by our wall clock, and as far ahead of that as the camera's time was at its last sample.
-3. A sample whose outcome is open, or whose frame is on its way to the spool, is in no minute. It ends as sent when the
+3. One that comes up to `LATE_S` after it was given up takes its place: what is booked as missed is taken back.
+4. A sample whose outcome is open, or whose frame is on its way to the spool, is in no minute. It ends as sent when the
    spool has it, else with its worker or with the daemon at the latest.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from crow_daemon.capture.outcome import SENT, Dropped, Missed, Outcome
@@ -19,6 +20,18 @@ from crow_daemon.ledger.pace import Pace
 from crow_daemon.ledger.tally import Counts, Minutes, Tally
 from crow_daemon.registry.camera import Camera, Recording
 from crow_shared.clock import Moment
+
+LATE_S = 60.0  # or three intervals, where these are longer
+_LATE_INTERVALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """A sample that is booked as missed: when it was due, by the monotonic clock and by the camera's, and why."""
+
+    due_s: float
+    due_us: int
+    reason: Missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,9 @@ class CameraAccount:
         self._pace = _pace(camera, at)
         self._because = Missed.CONNECTING  # why samples that are due do not come
         self._is_live = False
-        self._ahead_us = 0  # of our wall clock, the camera's time when the last sample came
+        self._ahead_us = 0  # of our wall clock, the camera's time when the last sample came that was not late
         self._last_us = 0  # capture time of the last sample
+        self._given_up: deque[_GivenUp] = deque()  # that may come late still, oldest first
         self._open: Counter[int] = Counter()  # samples without an outcome, by capture time
         self._taken: Counter[int] = Counter()  # frames on their way to the spool, by capture time
         self._alert: str | None = None
@@ -59,6 +73,7 @@ class CameraAccount:
             is_live = not isinstance(camera.source, Recording)
             if camera.sample_interval_us != self._interval_us or is_live != (self._pace is not None):
                 self._settle(at)
+                self._given_up.clear()
                 self._interval_us = camera.sample_interval_us
                 self._pace = _pace(camera, at)
 
@@ -87,10 +102,7 @@ class CameraAccount:
             if self._pace is None:
                 self._miss(skipped_ticks, capture_us - skipped_ticks * self._interval_us)
             else:
-                due_s = self._pace.next_due_s
-                missing = self._pace.sample(at.monotonic_s)
-                self._ahead_us = capture_us - at.wall_us
-                self._miss(missing, at.wall_at_us(due_s) + self._ahead_us)
+                self._live_sample(self._pace, capture_us, at)
             self._because = Missed.NO_PICTURE
             self._last_us = capture_us
             self._open[capture_us] += 1
@@ -154,6 +166,7 @@ class CameraAccount:
         """The camera was removed or switched off: what is due later is not expected."""
         with self._lock:
             self._settle(at)
+            self._given_up.clear()
             self._pace = None
             self._alert = None
 
@@ -180,10 +193,59 @@ class CameraAccount:
         with self._lock:
             return self._total.counts()
 
+    def _live_sample(self, pace: Pace, capture_us: int, at: Moment) -> None:
+        self._forget_given_up(at)
+        due_s, came_s = pace.next_due_s, self._came_s(pace, capture_us, at)
+        missing = pace.sample(came_s, may_be_late=bool(self._given_up))
+        if missing < 0:
+            self._take_back(capture_us)
+        else:
+            self._give_up(due_s, missing, at)
+        if came_s == at.monotonic_s:
+            self._ahead_us = capture_us - at.wall_us
+
+    def _came_s(self, pace: Pace, capture_us: int, at: Moment) -> float:
+        """When a sample came; one that was held up on its way counts as if it had not been.
+
+        Where no sample is missing in that place, its clock was set back, and it is not late.
+        """
+        late_us = at.wall_us + self._ahead_us - capture_us
+        late_s = late_us / 1_000_000
+        if not self._last_us or not self._interval_us / 2 < late_us <= self._late_samples() * self._interval_us:
+            return at.monotonic_s
+        is_set_back = pace.is_settled(at.monotonic_s - late_s) and not self._given_up
+        return at.monotonic_s if is_set_back else at.monotonic_s - late_s
+
     def _settle(self, at: Moment) -> None:
         if self._pace is not None:
             due_s = self._pace.next_due_s
-            self._miss(self._pace.overdue(at.monotonic_s), at.wall_at_us(due_s) + self._ahead_us)
+            self._give_up(due_s, self._pace.overdue(at.monotonic_s), at)
+
+    def _give_up(self, due_s: float, samples: int, at: Moment) -> None:
+        """Books what was due since `due_s` as missed, for now."""
+        due_us = at.wall_at_us(due_s) + self._ahead_us
+        self._miss(samples, due_us)
+        interval_s = self._interval_us / 1_000_000
+        for number in range(max(0, samples - self._late_samples()), samples):
+            due = _GivenUp(due_s + number * interval_s, due_us + number * self._interval_us, self._because)
+            self._given_up.append(due)
+        self._forget_given_up(at)
+
+    def _late_samples(self) -> int:
+        """How many samples in a row may come late."""
+        return max(_LATE_INTERVALS, int(LATE_S * 1_000_000) // self._interval_us)
+
+    def _forget_given_up(self, at: Moment) -> None:
+        late_s = self._late_samples() * self._interval_us / 1_000_000
+        while self._given_up and self._given_up[0].due_s < at.monotonic_s - late_s:
+            self._given_up.popleft()
+
+    def _take_back(self, capture_us: int) -> None:
+        """A sample has come late: what was booked in its place is not missed after all."""
+        late = min(self._given_up, key=lambda one: abs(one.due_us - capture_us))
+        self._given_up.remove(late)
+        self._total.dropped[late.reason] -= 1
+        self._minutes.came_late(self._camera_id, late.due_us, late.reason)
 
     def _miss(self, samples: int, first_us: int, reason: Missed | None = None) -> None:
         if samples > 0:

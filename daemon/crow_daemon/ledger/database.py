@@ -148,7 +148,8 @@ def _add(db: sqlite3.Connection, camera_id: str, minute_us: int, tally: Tally, r
     ).fetchone()
     if row is not None:
         tally = _sum(_tally(*row), tally)
-    counts = (tally.sent, json.dumps(tally.gated), json.dumps(tally.dropped), json.dumps(sorted(tally.alerts)))
+    dropped = +tally.dropped  # less than none: of a minute that was set aside with a damaged file
+    counts = (tally.sent, json.dumps(tally.gated), json.dumps(dropped), json.dumps(sorted(tally.alerts)))
     db.execute(
         """insert into minute (minute_us, camera_id, revision, told_revision, sent, gated, dropped, alerts)
            values (?, ?, ?, 0, ?, ?, ?, ?)

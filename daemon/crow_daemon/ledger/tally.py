@@ -43,7 +43,7 @@ class Tally:
 
     def counts(self) -> Counts:
         """The counts now."""
-        return Counts(self.expected, self.sent, dict(self.gated), dict(self.dropped))
+        return Counts(self.expected, self.sent, dict(self.gated), dict(+self.dropped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,10 @@ class Minutes:
         """Samples that were due at `first_us`, and each interval after it, did not come."""
         for minute_us, within in by_minute(first_us, interval_us, samples):
             self.at(camera_id, minute_us).dropped[reason] += within
+
+    def came_late(self, camera_id: str, due_us: int, reason: Missed) -> None:
+        """A sample that was missed came after all: less one, though what is counted here may be below none then."""
+        self.at(camera_id, due_us).dropped[reason] -= 1
 
     def add(self, other: "Minutes") -> None:
         """Takes over what another one counted."""

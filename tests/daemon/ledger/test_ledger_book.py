@@ -14,7 +14,7 @@ from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger import book as book_module
 from crow_daemon.ledger.account import CameraAccount
 from crow_daemon.ledger.book import Book
-from crow_daemon.ledger.tally import MINUTE_US, Tally, by_minute
+from crow_daemon.ledger.tally import MINUTE_US, Counts, Tally, by_minute
 from crow_daemon.registry.camera import Camera
 from crow_shared.clock import Moment
 
@@ -188,3 +188,73 @@ def test_what_cannot_be_written_is_kept_up_to_a_bound_and_the_oldest_goes_first(
     kept = minutes(book, clock)
     assert len(kept) == 3
     assert max(kept) == (clock.now_us() - SECOND_US) // MINUTE_US * MINUTE_US
+
+
+def late(book: Book, account: CameraAccount, clock: ManualClock, late_s: float) -> None:
+    sample(book, account, clock, -round(late_s * SECOND_US))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sets(st.integers(0, 40)), st.booleans()), min_size=1, max_size=12),
+    st.floats(0.0, 0.9),
+)
+def test_a_burst_after_a_stall_fills_the_places_of_its_samples_and_only_what_is_lost_is_missed(
+    stalls: list[tuple[int, set[int], bool]], phase_s: float
+) -> None:
+    clock, book = ManualClock(), Book()
+    account = opened(book, clock)
+    clock.advance(phase_s)
+    sent = lost = 0
+    for stalled_s, lost_seconds, reconnects in stalls:
+        for _ in range(30):
+            sample(book, account, clock)
+            sent += 1
+            clock.advance(1)
+        clock.advance(stalled_s)
+        if reconnects:
+            account.no_stream(Missed.STALLED, Moment.now(clock))
+            account.live(Moment.now(clock))
+        for second in range(stalled_s):
+            if second in lost_seconds:
+                lost += 1
+            else:
+                late(book, account, clock, stalled_s - second)
+                sent += 1
+    sample(book, account, clock)
+    told = minutes(book, clock)
+    assert sum(tally.sent for tally in told.values()) == sent + 1
+    assert sum(tally.dropped.total() for tally in told.values()) == lost
+    assert account.counts().expected == sent + 1 + lost
+    whole = [told[minute_us].expected for minute_us in sorted(told)][1:-1]
+    assert set(whole) <= {60}, "each minute has its own"
+
+
+def test_an_hour_is_its_time_times_the_rate_though_words_of_workers_come_late(clock: ManualClock) -> None:
+    book = Book()
+    clock.jump((MINUTE_US - clock.now_us() % MINUTE_US) / SECOND_US)
+    account = opened(book, clock)
+    for number in range(3600):
+        heard = Moment.now(clock)
+        if number % 100 == 0:
+            account.no_stream(Missed.STALLED, heard)
+            clock.advance(4)
+            minutes(book, clock)  # looks while the camera's word of what came meanwhile is under way
+            account.live(heard)
+            clock.advance(-4)
+        account.sampled(clock.now_us(), 0, heard)
+        account.outcome(clock.now_us(), GateReason.NO_ACTIVITY)
+        clock.advance(1)
+    assert account.counts() == Counts(3600, 0, {GateReason.NO_ACTIVITY: 3600}, {})
+
+
+def test_a_sample_that_comes_later_than_the_bound_is_one_more_and_takes_nothing_back(clock: ManualClock) -> None:
+    book = Book()
+    account = opened(book, clock)
+    sample(book, account, clock)
+    clock.advance(300)
+    account.no_stream(Missed.STALLED, Moment.now(clock))
+    for late_s in range(299, 99, -1):
+        late(book, account, clock, late_s)
+    kept = account.counts()
+    assert kept.sent == 201
+    assert kept.dropped[Missed.STALLED] == 299 - 60
