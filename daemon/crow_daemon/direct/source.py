@@ -95,8 +95,7 @@ class DirectSource:
         self._stop.set()
         if reader := self._reader:
             reader.stop()
-        if not self._session.plays:  # once it does, the connection is still needed to take leave
-            self._connection.interrupt()
+        self._connection.interrupt()
 
     def close(self) -> None:
         """Takes leave of the camera and gives everything back."""

@@ -1,10 +1,12 @@
 """A camera's RTP packets, over TCP or UDP.
 
 Invariants
-1. Packets are taken from the camera's address alone, and nothing is sent to any other.
+1. Packets are taken from the camera's address alone, and from the ports that it told if it told any; nothing is sent
+   elsewhere.
 2. They are given in the order of their sequence numbers. Over TCP that is how they come; over UDP one that came before
    its turn is held for those before it until the next look, and then given in spite of the hole.
-3. What is held is bounded: over TCP by one packet or answer, over UDP by `_MOST_AHEAD` packets.
+3. What is held is bounded: over TCP by one packet or answer, over UDP by `_MOST_AHEAD` packets. So is what is taken at
+   one look, by `_LOOK_BYTES`: the rest of a flood waits, or is dropped by the system.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from crow_daemon.rtsp.session import INTERLEAVED, Session
 from crow_shared.errors import CrowError, Kind
 
 _RECEIVE_BYTES = 256 << 10
+_LOOK_BYTES = 4 << 20  # four looks a second: more than any camera sends
 _MAX_GARBAGE_BYTES = 1 << 20  # in a row
 _DOLLAR = ord("$")
 _FRAME_BYTES = 4  # "$", channel, length
@@ -33,6 +36,7 @@ _SERVER_PORTS = re.compile(r"server_port=([0-9]{1,5})-([0-9]{1,5})", re.IGNORECA
 _PORT_PAIRS = 50  # tried, until two ports side by side are free
 _DATAGRAM_BUFFER_BYTES = 4 << 20  # the kernel gives what it may
 _MAX_DATAGRAM_BYTES = 1 << 16
+_DATAGRAM_COST_BYTES = 1 << 10  # a smaller one costs as much time as one of this size
 _REPORT_EVERY_S = 5.0
 _PUNCH = bytes([0x80, 0x7F]) + bytes(10)  # an RTP packet of nothing: lets a firewall know that answers are awaited
 _SEQUENCE_ENDS = 4  # byte of an RTP packet
@@ -94,7 +98,8 @@ class CameraStream(ABC):
     def _receive(self) -> None:
         """Takes in what has come on the RTSP connection."""
         assert self._socket is not None, "begin comes first"
-        while not self._over:
+        room = _LOOK_BYTES
+        while room > 0:
             try:
                 came = self._socket.recv(_RECEIVE_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -102,9 +107,11 @@ class CameraStream(ABC):
             except OSError:
                 came = b""
             self._over = not came
+            if self._over:
+                return
             self._received += came
-            if came:
-                self.heard_s = time.monotonic()
+            room -= len(came)
+            self.heard_s = time.monotonic()
 
     def _pass_answer(self) -> bool:
         """Passes over an answer at the beginning of what was received; False when there is no whole one yet."""
@@ -186,7 +193,6 @@ class UdpStream(CameraStream):
         self._rtp, self._rtcp = _port_pair(own)
         ports = f"{self._rtp.getsockname()[1]}-{self._rtcp.getsockname()[1]}"
         super().__init__(connection, f"RTP/AVP;unicast;client_port={ports}")
-        self._report_to = 0  # port
         self._reported_s = 0.0
         self._own_source = secrets.randbits(32)
         self._expected: int | None = None
@@ -195,9 +201,8 @@ class UdpStream(CameraStream):
     def begin(self) -> VideoDescription:
         """Lets the camera play. Raises CrowError."""
         video = super().begin()
-        if ports := _SERVER_PORTS.search(self._session.transport):
-            self._report_to = int(ports[2]) & 0xFFFF
-            self._tell(self._rtp, _PUNCH, int(ports[1]) & 0xFFFF)
+        self._connect()
+        self._tell(self._rtp, _PUNCH)
         return video
 
     def tend(self, source: int | None, highest_sequence: int) -> None:
@@ -206,7 +211,7 @@ class UdpStream(CameraStream):
         self._session.tend(now_s, None, 0)
         if source is not None and now_s - self._reported_s >= _REPORT_EVERY_S:
             self._reported_s = now_s
-            self._tell(self._rtcp, receiver_report(self._own_source, source, highest_sequence), self._report_to)
+            self._tell(self._rtcp, receiver_report(self._own_source, source, highest_sequence))
 
     def close(self) -> None:
         """Takes leave and gives the ports back."""
@@ -214,10 +219,16 @@ class UdpStream(CameraStream):
         self._rtp.close()
         self._rtcp.close()
 
-    def _tell(self, sock: socket.socket, packet: bytes, port: int) -> None:
-        if port:
-            with contextlib.suppress(OSError):  # the camera's datagrams may reach us all the same
-                sock.sendto(packet, (self._peer, port))
+    def _connect(self) -> None:
+        """Takes datagrams from the ports alone that the camera told."""
+        if ports := _SERVER_PORTS.search(self._session.transport):
+            for sock, port in ((self._rtp, ports[1]), (self._rtcp, ports[2])):
+                with contextlib.suppress(OSError, OverflowError):  # no port that can be: the address still counts
+                    sock.connect((self._peer, int(port)))
+
+    def _tell(self, sock: socket.socket, packet: bytes) -> None:
+        with contextlib.suppress(OSError):  # where it told no port; and its datagrams may reach us all the same
+            sock.send(packet)
 
     def _taken(self) -> Batch:
         while self._received and self._pass_answer():
@@ -232,13 +243,16 @@ class UdpStream(CameraStream):
         return batch
 
     def _datagrams(self, sock: socket.socket) -> Iterator[bytes]:
-        while True:
+        room = _LOOK_BYTES
+        while room > 0:
+            room -= _DATAGRAM_COST_BYTES
             try:
                 datagram, sender = sock.recvfrom(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP message about what was sent
                 continue
+            room -= max(0, len(datagram) - _DATAGRAM_COST_BYTES)
             if sender[0] == self._peer:
                 self.heard_s = time.monotonic()
                 yield datagram

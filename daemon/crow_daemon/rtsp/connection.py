@@ -3,7 +3,8 @@
 Invariants
 1. It is made to the configured host and port alone; a redirect to any other place is refused (`same_place`).
 2. Every wait ends by the deadline, or at once by `interrupt` (looking up a name excepted: the resolver has its own
-   time-outs), and no answer is read beyond the bounds of `message`.
+   time-outs), and no answer is read beyond the bounds of `message`. Once the camera plays there are no waits, and
+   `interrupt` leaves the socket alone: it is still needed to take leave.
 3. No message of an error holds credentials, and no operating system's error leaves this module untranslated.
 
 Certificates of rtsps cameras are not verified: cameras sign their own, and libav does not verify them either.
@@ -47,6 +48,7 @@ class RtspConnection:
         self._received = bytearray()
         self._sequence = 0
         self._interrupted = False
+        self._plays = False
 
     def connect(self, within_s: float) -> None:
         """Connects; whatever is asked on this connection is answered within that time, too. Raises CrowError."""
@@ -103,6 +105,7 @@ class RtspConnection:
     def stream(self) -> tuple[socket.socket, bytes]:
         """After PLAY: the socket, which does not block from now on, and what of the stream has come already."""
         sock = self._connected()
+        self._plays = True
         sock.settimeout(0)
         return sock, bytes(self._early) + bytes(self._received)
 
@@ -116,7 +119,7 @@ class RtspConnection:
         """From any thread: ends every wait of this connection, now and later."""
         self._interrupted = True
         sock = self._sock
-        if sock is not None:
+        if sock is not None and not self._plays:
             with contextlib.suppress(OSError):  # not connected yet: `_reached` looks at the flag
                 sock.shutdown(socket.SHUT_RDWR)
 

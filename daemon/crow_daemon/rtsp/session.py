@@ -50,11 +50,6 @@ class Session:
         self.transport = ""  # that the camera agreed to
         self.channels = (0, 1)  # of RTP and RTCP, where they are interleaved
 
-    @property
-    def plays(self) -> bool:
-        """Whether the camera was let play."""
-        return self._sock is not None
-
     def begin(self) -> VideoDescription:
         """Lets the camera play what it describes so. Raises CrowError."""
         public = self._connection.ask("OPTIONS", self._connection.url.text).first("public") or ""

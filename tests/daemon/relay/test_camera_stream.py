@@ -122,6 +122,31 @@ def test_one_that_is_missing_is_waited_for_until_the_next_look(udp: UdpStream) -
     assert udp._taken().rtp == [rtp(8)], "what comes too late is not taken"
 
 
+def test_a_flood_of_datagrams_or_bytes_is_taken_piece_by_piece(udp: UdpStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crow_daemon.relay.camera_stream._LOOK_BYTES", 8 << 10)
+    send(udp, *range(20))
+    assert [len(udp._taken().rtp) for _ in range(4)] == [8, 8, 4, 0]
+    ours, cameras = socket.socketpair()
+    with ours, cameras:
+        ours.setblocking(False)
+        udp._socket = ours
+        cameras.sendall(bytes(40 << 10))
+        monkeypatch.setattr("crow_daemon.relay.camera_stream._RECEIVE_BYTES", 1 << 10)
+        udp._receive()
+        assert len(udp._received) == 8 << 10
+
+
+def test_datagrams_from_other_ports_than_the_camera_told_are_not_taken(udp: UdpStream) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as camera:
+        camera.bind(("127.0.0.1", 0))
+        port = camera.getsockname()[1]
+        udp._session.transport = f"RTP/AVP;unicast;server_port={port}-{port + 1}"
+        udp._connect()
+        send(udp, 1)
+        camera.sendto(rtp(2), udp._rtp.getsockname())
+        assert udp._taken().rtp == [rtp(2)]
+
+
 def test_datagrams_from_elsewhere_are_not_the_cameras(udp: UdpStream) -> None:
     send(udp, 1)
     send(udp, 2, host="127.0.0.2")

@@ -51,6 +51,15 @@ def test_a_relay_that_libav_never_asks_gives_all_back(clip: Path) -> None:
         relay.close()
 
 
+@pytest.mark.parametrize("transport", list(Transport))
+def test_the_camera_is_told_that_nobody_watches_any_more(transport: Transport, clip: Path) -> None:
+    sink = CollectingSink()
+    with serve(clip) as server:
+        with RunningCamera(rtsp_camera(server.url("till"), transport=transport), sink):
+            sink.wait_for(1)
+        assert server.requests[-1].method == "TEARDOWN"
+
+
 def test_a_relay_is_interrupted_at_once_while_it_waits_for_libav(clip: Path) -> None:
     with serve(clip) as server:
         relay = Relay(RtspAddress(CameraUrl.parse(server.url("till")), USER), LOGIN, lambda: 30.0)
