@@ -12,6 +12,7 @@ from crow_daemon.ledger.database import LedgerDatabase
 from crow_daemon.ledger.tally import Tally
 from crow_daemon.settings import DaemonSettings
 from crow_shared.clock import SystemClock
+from crow_shared.errors import CrowError
 from crow_shared.samples import seen_percent
 
 _SKEW_SAID_US = 2_000_000
@@ -39,14 +40,20 @@ def status(context: Any, as_json: bool) -> None:
 
 
 def _add_ledger(current: dict[str, Any], path: Path, now_us: int) -> None:
+    """Where the disk refuses to open the ledger, as a read-only one does, all else is told, and that."""
     sums: dict[str, Any] = {span: {} for span in _SPANS_US}
-    if path.exists():
-        database = LedgerDatabase(path)
-        sums = {span: database.sums(now_us - back_us) for span, back_us in _SPANS_US.items()}
-        database.close()
+    try:
+        if path.exists():
+            database = LedgerDatabase(path)
+            sums = {span: database.sums(now_us - back_us) for span, back_us in _SPANS_US.items()}
+            database.close()
+    except CrowError as error:
+        current["ledger"]["trouble"] = error.message
+        sums = dict.fromkeys(_SPANS_US)
     for camera in current["cameras"]:
         for span, by_camera in sums.items():
-            camera[span] = _counts(by_camera.get(camera["camera_id"], Tally()))
+            is_known = by_camera is not None
+            camera[span] = _counts(by_camera.get(camera["camera_id"], Tally())) if is_known else None
 
 
 def _counts(tally: Tally) -> dict[str, Any]:
@@ -112,7 +119,9 @@ def _clock(skew_us: int | None) -> str:
     return f"; its clock is {abs(skew_us) / 1e6:.1f} s {'ahead' if skew_us > 0 else 'behind'}"
 
 
-def _said(counts: dict[str, Any]) -> str:
+def _said(counts: dict[str, Any] | None) -> str:
+    if counts is None:
+        return "cannot be told"
     if not counts["expected"]:
         return "no sample was due"
     return (

@@ -35,7 +35,7 @@ from crow_daemon.registry.camera import (
 from crow_daemon.registry.migrations import migrations
 from crow_daemon.registry.secret import Credentials, Secret
 from crow_daemon.registry.url import CameraUrl
-from crow_shared.database import open_database, transaction
+from crow_shared.database import open_database, transaction, translated_errors
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import checked_polygon, zones_from_text, zones_to_text
 
@@ -48,7 +48,10 @@ _VALUES = ", ".join(f":{column}" for column in _COLUMNS.split(", "))
 
 
 class Registry:
-    """The cameras of one daemon, in one SQLite file that only its owner can read. One thread at a time."""
+    """The cameras of one daemon, in one SQLite file that only its owner can read. One thread at a time.
+
+    Everything raises CrowError(UNAVAILABLE) when the disk refuses; a change is not made then.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens the file, made if missing. Raises CrowError(UNAVAILABLE, CORRUPT) as `open_database` does."""
@@ -56,28 +59,28 @@ class Registry:
 
     def version(self) -> int:
         """A number that rises with every change, whichever process makes it."""
-        return int(self._db.execute("select version from registry").fetchone()[0])
+        return int(self._select("select version from registry")[0][0])
 
     def cameras(self) -> list[Camera]:
         """All cameras, by id."""
-        rows = self._db.execute(f"select {_COLUMNS} from camera order by id").fetchall()  # noqa: S608 — a constant
+        rows = self._select(f"select {_COLUMNS} from camera order by id")  # noqa: S608 — a constant
         return [_camera(row) for row in rows]
 
     def get(self, camera_id: str) -> Camera:
         """One camera. Raises CrowError(NOT_FOUND), with the nearest id that exists."""
-        row = self._db.execute(f"select {_COLUMNS} from camera where id = ?", (camera_id,)).fetchone()  # noqa: S608
-        if row is None:
+        rows = self._select(f"select {_COLUMNS} from camera where id = ?", camera_id)  # noqa: S608
+        if not rows:
             raise self._unknown(camera_id)
-        return _camera(row)
+        return _camera(rows[0])
 
     def credentials(self, camera_id: str) -> Credentials | None:
         """What to log in with; None when the camera has no user name."""
-        row = self._db.execute(
+        rows = self._select(
             "select username, coalesce(password, '') from camera left join camera_secret on camera_id = id "
             "where id = ? and username is not null",
-            (camera_id,),
-        ).fetchone()
-        return None if row is None else Credentials(row[0], Secret(row[1]))
+            camera_id,
+        )
+        return Credentials(rows[0][0], Secret(rows[0][1])) if rows else None
 
     def add(self, camera: Camera, password: Secret | None = None) -> None:
         """Adds a camera. Raises CrowError(CONFLICT) when the id is taken."""
@@ -129,22 +132,25 @@ class Registry:
         """Whether the camera's source is a recording that was read to its end for it."""
         if not isinstance(camera.source, Recording):
             return False
-        key = (camera.id, str(camera.source.path), camera.source.start_us)
         query = "select 1 from read_recording where camera_id = ? and path = ? and start_us = ?"
-        return self._db.execute(query, key).fetchone() is not None
+        return bool(self._select(query, camera.id, str(camera.source.path), camera.source.start_us))
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
 
+    def _select(self, query: str, *parameters: str | int) -> list[tuple[Any, ...]]:
+        with translated_errors("the camera registry"):
+            return self._db.execute(query, parameters).fetchall()
+
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        with transaction(self._db) as db:
+        with translated_errors("the camera registry"), transaction(self._db) as db:
             (version,) = db.execute("update registry set version = version + 1 returning version").fetchone()
             yield db, int(version)
 
     def _unknown(self, camera_id: str) -> CrowError:
-        ids = [str(row[0]) for row in self._db.execute("select id from camera")]
+        ids = [str(row[0]) for row in self._select("select id from camera")]
         near = difflib.get_close_matches(camera_id, ids, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {camera_id[:80]!r}{hint}")

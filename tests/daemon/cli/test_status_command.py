@@ -92,6 +92,17 @@ def test_a_ledger_that_the_disk_refuses_is_told(state_dir: Path) -> None:
     assert "sample ledger: TROUBLE: disk full" in _run().stdout.splitlines()
 
 
+def test_a_ledger_that_cannot_be_opened_hides_nothing_of_the_rest(state_dir: Path) -> None:
+    status.write(state_dir, _status(written_us=SystemClock().now_us() - 60_000_000))
+    (state_dir / "ledger.db").mkdir()  # nobody can open that, as on a disk that turned read-only
+    said = _run().stdout
+    assert "its disk may refuse" in said
+    assert "sample ledger: TROUBLE: cannot open" in said
+    assert "    last day   cannot be told" in said.splitlines()
+    (camera,) = json.loads(_run("--json").stdout)["cameras"]
+    assert camera["day"] is None
+
+
 def test_where_no_ledger_was_written_nothing_was_due_and_none_is_made(state_dir: Path) -> None:
     status.write(state_dir, _status())
     assert _run().stdout.splitlines()[-1] == "    last day   no sample was due"

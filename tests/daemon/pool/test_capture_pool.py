@@ -95,10 +95,8 @@ async def test_cameras_share_a_worker_up_to_the_limit_and_those_that_are_passed_
 ) -> None:
     for number in range(3):
         registry.add(rtsp_camera("rtsp://127.0.0.1:1/none", id=f"decoded-{number}"), Secret("x"))
-        passed_on = rtsp_camera(
-            "rtsp://127.0.0.1:1/none", id=f"passed-on-{number}", mode=CaptureMode.AUTO, reader=ReaderChoice.AUTO
-        )
-        registry.add(passed_on, Secret("x"))
+        unseen = {"mode": CaptureMode.AUTO, "reader": ReaderChoice.AUTO, "sample_interval_ms": 2000}
+        registry.add(rtsp_camera("rtsp://127.0.0.1:1/none", id=f"passed-on-{number}", **unseen), Secret("x"))
     async with running_pool(PoolRig(registry, cameras_per_worker=2)) as rig:
         await rig.until(lambda: all(worker["pid"] for worker in rig.pool.workers()), "all started")
         shared = sorted(worker["cameras"] for worker in rig.pool.workers())

@@ -1,5 +1,6 @@
 """The registry's promises: what is stored is checked, kept apart and counted."""
 
+import resource
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -245,3 +246,18 @@ def test_a_live_camera_is_never_finished(registry: Registry) -> None:
     registry.add(camera("till"))
     registry.mark_finished("till", registry.get("till").revision)
     assert registry.get("till").wanted
+
+
+def test_a_disk_that_refuses_a_change_is_one_clear_error_and_changes_nothing(registry: Registry) -> None:
+    till = Camera("till", "Till", RtspAddress(URL, "shop"))
+    registry.add(till, Secret(CANARY))
+    before = registry.version()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file may grow any more
+    try:
+        with pytest.raises(CrowError, match="the camera registry") as raised:
+            registry.update(replace(till, enabled=False))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.kind is Kind.UNAVAILABLE
+    assert (registry.get("till").enabled, registry.version()) == (True, before)
