@@ -190,6 +190,11 @@ class CameraMonitor:
             self._account.sampled(capture_us, skipped_ticks, self._now(at))
             self._last_sample_us, self._clock_skew_us = capture_us, clock_skew_us
 
+    @property
+    def in_hand(self) -> int:
+        """The samples without an outcome."""
+        return self._account.in_hand
+
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
         """What became of the sample of that time."""
         self._account.outcome(capture_us, outcome)

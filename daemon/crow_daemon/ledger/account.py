@@ -107,6 +107,12 @@ class CameraAccount:
             self._last_us = capture_us
             self._open[capture_us] += 1
 
+    @property
+    def in_hand(self) -> int:
+        """The samples without an outcome."""
+        with self._lock:
+            return self._open.total()
+
     def outcome(self, capture_us: int, outcome: Outcome) -> None:
         """What became of the sample of that time. Telling it again changes nothing."""
         with self._lock:

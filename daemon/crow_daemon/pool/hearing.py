@@ -4,7 +4,8 @@
    violation: CrowError "worker_protocol", which costs the worker its life.
 2. A capture time that cannot be is none of these: the machine's clock may have been set. What was captured then is not
    taken, and counts as no picture.
-3. Texts hold printable characters only, since operators read them on terminals.
+3. A camera has at most `MAX_IN_HAND` samples whose outcome is open: the daemon keeps each until then.
+4. Texts hold printable characters only, since operators read them on terminals.
 """
 
 import math
@@ -16,7 +17,7 @@ from crow.cctv.v1 import frame_pb2
 from crow_daemon.capture.outcome import SENT, Dropped, Outcome
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.capture.state import CameraMonitor
-from crow_daemon.gate.gate import GateReason
+from crow_daemon.gate.gate import Alert, GateReason
 from crow_daemon.registry.camera import Blur, Camera, Recording
 from crow_daemon.worker.wire.framing import MAX_EVENTS, MAX_WORDS_CHARACTERS, violation
 from crow_shared.clock import Moment
@@ -25,6 +26,7 @@ from crow_shared.frame import MAX_PICTURE_BYTES, Frame, from_wire
 
 MAX_SIDE = 16_384  # pixels
 MAX_CLOCKS_APART_US = 600_000_000  # of a camera and us
+MAX_IN_HAND = 500  # samples; one report may bring the outcomes of its frames behind all its events
 MAX_SPAN_US = 31 * 86_400_000_000  # of a recording, and of ticks that are skipped
 _HEARD_LATE_S = 120.0
 _MAX_CODE_CHARACTERS = 60
@@ -60,10 +62,12 @@ def hear(event: pb.Event, camera: Camera, monitor: CameraMonitor, now: Moment) -
             if may_be(sampled.capture_us, camera, now):
                 skew_us = sampled.clock_skew_us if sampled.HasField("clock_skew_us") else None
                 monitor.sampled(sampled.capture_us, _ticks(sampled.skipped_ticks, camera), skew_us, at)
+                if monitor.in_hand > MAX_IN_HAND:
+                    raise violation("more samples than outcomes")
         case "outcome":
             monitor.outcome(event.outcome.capture_us, _outcome(event.outcome.word))
         case "alert":
-            monitor.alert(words(event.alert, _MAX_CODE_CHARACTERS) or None, at)
+            monitor.alert(_alert(event.alert), at)
         case "finished":
             if not isinstance(camera.source, Recording):
                 raise violation("a live camera that came to its end")
@@ -141,6 +145,12 @@ def _outcome(word: str) -> Outcome:
     if word not in _OUTCOMES:
         raise violation("an outcome in a word that is not known")
     return _OUTCOMES[word]
+
+
+def _alert(word: str) -> Alert | None:
+    if word and word not in set(Alert):
+        raise violation("an alert in a word that is not known")
+    return Alert(word) if word else None
 
 
 def _ticks(ticks: int, camera: Camera) -> int:

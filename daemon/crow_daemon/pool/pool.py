@@ -218,7 +218,7 @@ class CapturePool:
             loss = await worker.run()
         except Exception:  # a defect met by one worker costs no other its cameras
             log.exception("capture worker is lost by a defect", worker=worker.pid)
-            loss = Loss(LossReason.CRASHED, "met a defect of the daemon's", from_outside=True)
+            loss = Loss(LossReason.CRASHED, "met a defect of the daemon's")  # maybe by what one of its cameras said
         self._workers.remove(worker)
         if loss is not None and not self._stopping:
             self._replace(worker, loss)

@@ -85,6 +85,11 @@ class WorkerProcess:
         if not self._writer.is_closing():
             self._writer.write(packed(order))
 
+    @property
+    def unread_bytes(self) -> int:
+        """What it was told and has not read."""
+        return self._writer.transport.get_write_buffer_size()
+
     async def report(self) -> tuple[pb.Report, list[bytes]] | None:
         """Its next report, with the pictures of its frames; None when it is gone.
 

@@ -33,6 +33,7 @@ from crow_shared.errors import CrowError
 SILENT_S = 2.0  # without a report, of which one comes each second, and idle: it hangs
 BUSY_SILENT_S = 10.0  # the same of one that would run if the machine let it
 _BURST = 2  # times the memory that it may keep, a worker may ask for; more is refused at once
+MAX_UNREAD_BYTES = 32 << 20  # of orders: some hundred bytes each, and at the start all cameras with their outlines
 START_S = 30.0  # until its first report
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -150,7 +151,7 @@ class Worker:
         return self._verdict or Loss(LossReason.CRASHED, said_of(code), from_outside=-code in _FROM_OUTSIDE)
 
     def watch(self, workers: int, *, attentive: bool) -> None:
-        """To be called once a second: kills it when it hangs or takes too much memory.
+        """To be called once a second: kills it when it hangs or takes too much memory, its own or the daemon's.
 
         `attentive`: all that it said so far has been heard. `workers` is how many share the memory of the line.
         """
@@ -164,6 +165,8 @@ class Worker:
             self.kill(Loss(LossReason.MEMORY, f"took {self.memory_bytes >> 20} MB of memory"))
         elif attentive and self._is_hung(process):
             self.kill(Loss(LossReason.HUNG, "said nothing any more"))
+        elif process.unread_bytes > MAX_UNREAD_BYTES:
+            self.kill(Loss(LossReason.HUNG, "did not read what it was told"))
         self._give_credit(process)
 
     def as_json(self) -> dict[str, Any]:

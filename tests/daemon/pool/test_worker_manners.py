@@ -15,11 +15,14 @@ from camera_rig import CANARY, LOGIN, WAIT_S, rtsp_camera
 from pool_rig import PoolRig, running_pool
 from structlog.testing import capture_logs
 
-from crow_daemon.pool import log_relay
+from crow.capture.v1 import worker_pb2 as pb
+from crow_daemon.pool import log_relay, worker
+from crow_daemon.pool.hearing import hear
 from crow_daemon.pool.log_relay import LogRelay
 from crow_daemon.pool.process import WorkerProcess
+from crow_daemon.registry.camera import Camera
 from crow_daemon.registry.registry import Registry
-from crow_daemon.registry.secret import Credentials
+from crow_daemon.registry.secret import Credentials, Secret
 from crow_shared.errors import CrowError
 from crow_sim.line import DaemonService
 from crow_sim.rtsp.server import RtspServer
@@ -61,15 +64,52 @@ def test_what_is_no_log_event_is_logged_as_what_it_says() -> None:
     assert lines == ["Segmentation fault", '{"no": "event"}', "{broken", "\ufffd"]
 
 
-@pytest.mark.parametrize("written", [CANARY, json.dumps(CANARY), f"rtsp://shop:{CANARY}@camera/1"])
-def test_no_password_of_its_cameras_gets_into_the_log_whatever_a_worker_writes(written: str) -> None:
-    logged = heard(written.encode(), json.dumps({"event": written, "x": written}).encode(), credentials=LOGIN)
-    assert "ry%40" not in str(logged)
+SNOWY = 'pa"ss✱☃é'
+ESCAPED_TWICE = json.dumps({"event": "x", "inner": json.dumps(SNOWY)})
+ESCAPED_ODDLY = "".join(f"\\u{ord(character):04x}" for character in SNOWY)
+
+
+@pytest.mark.parametrize(
+    ("password", "written"),
+    [
+        (CANARY, CANARY.encode()),
+        (CANARY, f"rtsp://shop:{CANARY}@camera/1".encode()),
+        (CANARY, json.dumps({"event": CANARY, "x": {"y": [CANARY]}, CANARY: 1}).encode()),
+        (SNOWY, repr({"password": SNOWY}).encode()),
+        (SNOWY, json.dumps(SNOWY).encode()),
+        (SNOWY, ESCAPED_TWICE.encode()),
+        (SNOWY, f'{{"event": "x", "y": "{ESCAPED_ODDLY}", "{ESCAPED_ODDLY}": 1}}'.encode()),
+        ("abc%", b"abc%25"),
+    ],
+)
+def test_no_password_of_its_cameras_gets_into_the_log_whatever_a_worker_writes(password: str, written: bytes) -> None:
+    logged = heard(written, credentials=Credentials("shop", Secret(password)))
+    for part in ("ry%40", "☃", "u2603", "25"):
+        assert part not in str(logged)
     assert "***" in str(logged)
 
 
+@pytest.mark.parametrize("before", range(log_relay.MAX_LINE_BYTES - len(CANARY) - 1, log_relay.MAX_LINE_BYTES + 1))
+def test_no_part_of_a_password_passes_where_a_line_is_too_long(before: int) -> None:
+    assert "c@n" not in str(heard(b"x" * before + CANARY.encode(), credentials=LOGIN))
+
+
+@pytest.mark.parametrize(
+    "name", ["self", "level", "event", "method_name", "worker", "exc_info", "_record", "positional_args", "", "é \x1b"]
+)
+@pytest.mark.parametrize("value", [1, "x", None, {"y": []}])
+def test_a_field_of_any_name_is_logged_and_raises_nothing(name: str, value: Any) -> None:
+    (logged,) = heard(json.dumps({"event": "x", "level": "notset", "till": 1} | {name: value}).encode())
+    assert (logged["worker"], "\x1b" in str(logged)) == (7, False)
+
+
+def test_a_line_that_nests_too_deeply_is_a_line_like_any_other() -> None:
+    (logged,) = heard(b'{"event": ' + b"[" * 15_000)
+    assert logged["event"] == "capture worker says"
+
+
 def test_a_worker_cannot_fill_the_log() -> None:
-    logged = heard(*[b"x" * 10_000] * 1000)
+    logged = heard(*[b"x" * 100_000] * 500, *[b"y" * 10_000] * 500)
     assert len(logged) == log_relay.MAX_LINES
     assert max(len(entry["line"]) for entry in logged) <= log_relay.MAX_LINE_BYTES
 
@@ -85,6 +125,38 @@ async def test_a_worker_that_says_what_no_worker_says_is_killed_and_replaced(reg
     async with running_pool(PoolRig(registry, program=program)) as rig:
         await rig.until(lambda: rig.snapshot().worker_losses.get("worker_crashed", 0) > 0, "refused")
         assert "the capture worker sent" in (rig.snapshot().last_error or "")
+
+
+async def test_a_worker_that_reads_no_orders_is_killed_before_they_pile_up(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "MAX_UNREAD_BYTES", 1000)
+    registry.add(rtsp_camera("rtsp://127.0.0.1:1/none"), LOGIN.password)
+    async with running_pool(PoolRig(registry, program=(sys.executable, "-c", "import time; time.sleep(60)"))) as rig:
+        await rig.until(lambda: rig.snapshot().worker_pid is not None, "started")
+        for number in range(20_000):  # more than the socket holds
+            rig.pool.follow_pace({"till": 1000 + number})
+        await rig.until(lambda: rig.snapshot().worker_losses.get("worker_hung", 0) > 0, "refused")
+        assert "did not read" in (rig.snapshot().last_error or "")
+
+
+async def test_what_the_daemon_does_not_survive_hearing_costs_a_camera_its_worker_and_not_the_others_for_long(
+    registry: Registry, server: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for camera_id in ("bad", "till"):
+        registry.add(rtsp_camera(server.url("h264"), id=camera_id), LOGIN.password)
+
+    def hear_or_raise(event: pb.Event, camera: Camera, *rest: Any) -> None:
+        if camera.id == "bad" and event.HasField("live"):
+            raise ZeroDivisionError
+        hear(event, camera, *rest)
+
+    monkeypatch.setattr(worker, "hear", hear_or_raise)
+    async with running_pool(PoolRig(registry)) as rig:
+        await rig.until(lambda: rig.snapshot("bad").worker_losses.get("worker_crashed", 0) >= 2, "two losses")
+        await rig.until_frames(3)
+        assert rig.snapshot().worker_losses == {"worker_crashed": 1}, "of the first worker, which they shared"
+        assert rig.snapshot().worker_pid != rig.snapshot("bad").worker_pid
 
 
 async def test_a_worker_that_does_not_start_is_tried_again(registry: Registry) -> None:
@@ -126,25 +198,25 @@ def worker_of(daemon: DaemonService) -> int | None:
 
 
 def test_no_worker_survives_a_daemon_that_was_killed(daemon: DaemonService) -> None:
-    worker = eventually(lambda: worker_of(daemon), "frames")
+    pid = eventually(lambda: worker_of(daemon), "frames")
     assert daemon.process is not None
     os.kill(daemon.process.pid, signal.SIGKILL)
     daemon.process.wait()
-    eventually(lambda: not Path(f"/proc/{worker}").exists(), "its worker is gone")
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "its worker is gone")
 
 
 def test_the_daemon_itself_loads_nothing_that_parses_the_bytes_of_cameras(daemon: DaemonService) -> None:
-    worker = eventually(lambda: worker_of(daemon), "frames")
+    pid = eventually(lambda: worker_of(daemon), "frames")
     assert daemon.process is not None
 
     def parsers(pid: int) -> bool:
         maps = Path(f"/proc/{pid}/maps").read_text()
         return any(name in maps for name in ("libav", "cv2", "onnxruntime"))
 
-    assert parsers(worker), "a worker does, so the test can tell"
+    assert parsers(pid), "a worker does, so the test can tell"
     assert not parsers(daemon.process.pid)
     assert daemon.stop() == 0
-    assert not Path(f"/proc/{worker}").exists()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_stop_hands_over_what_workers_have_in_hand(daemon: DaemonService) -> None:

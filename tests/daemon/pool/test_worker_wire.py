@@ -19,7 +19,7 @@ from crow_daemon.capture.state import CameraMonitor, CameraState
 from crow_daemon.detect.config import DetectorConfig, Provider
 from crow_daemon.gate.gate import GateReason
 from crow_daemon.ledger.book import Book
-from crow_daemon.pool.hearing import MAX_SIDE, check_shape, checked_frame, hear, may_be
+from crow_daemon.pool.hearing import MAX_IN_HAND, MAX_SIDE, check_shape, checked_frame, hear, may_be
 from crow_daemon.pool.window import ALL_BYTES, FRAMES, LEAST_BYTES, Window
 from crow_daemon.registry.camera import Blur, Camera, CaptureMode, GateMode, ReaderChoice, Recording, Transport
 from crow_daemon.registry.url import CameraUrl
@@ -169,6 +169,7 @@ def event(later_s: float = 0, **what: Any) -> Callable[[ManualClock], pb.Event]:
         event(live=pb.Stream(codec="h264", width=1, height=1, reader="direct", mode="")),
         event(failed=pb.Failure(kind="bad luck", code="x", message="y")),
         event(clock_jumps=1 << 31),
+        event(alert="haunted"),
         event(finished=pb.Finished(remaining_ticks=0)),
         event(later_s=1, damaged=pb.Damaged()),
         event(later_s=-3600, damaged=pb.Damaged()),
@@ -199,6 +200,18 @@ def test_a_capture_time_that_cannot_be_is_not_taken_and_costs_a_sample_alone(clo
     assert may_be(now.wall_us - 60_000_000, told.camera, now)
     assert may_be(5, Camera("monday", "Monday", Recording(Path("/monday.mp4"), 5)), now)
     assert not may_be(4, Camera("monday", "Monday", Recording(Path("/monday.mp4"), 5)), now)
+
+
+def test_a_worker_cannot_have_the_daemon_remember_samples_without_end(clock: ManualClock) -> None:
+    told = Told(clock)
+    told.worker.live(STREAM)
+    for number in range(3 * MAX_IN_HAND):
+        told.worker.sampled(clock.now_us(), 0)
+        if number >= MAX_IN_HAND - 1:
+            told.worker.outcome(clock.now_us(), Dropped.OVERLOAD)
+    told.worker.sampled(clock.now_us(), 0)
+    with pytest.raises(CrowError, match="more samples than outcomes"):
+        told.worker.sampled(clock.now_us(), 0)
 
 
 PICTURE = b"a picture"
