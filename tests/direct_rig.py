@@ -12,6 +12,7 @@ import numpy as np
 from camera_rig import LOGIN
 from coded_keyframes import coded_stream
 
+from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframe_picture import DecoderOnDemand, KeyframePicture
 from crow_daemon.direct.interleaved import Buffer, InterleavedStream
 from crow_daemon.direct.keyframes import KeyframeAssembler
@@ -32,7 +33,9 @@ DECODERS = {"h264": "h264", "h265": "hevc"}
 @contextmanager
 def reading(url: str, login: Credentials | None = LOGIN) -> Iterator[DirectSource]:
     """A source that is not open yet, closed at the end, with a reading thread of its own."""
-    source = DirectSource(CameraUrl.parse(url), login, DecoderOnDemand(), SystemClock(), readers=ReadingThread())
+    source = DirectSource(
+        CameraUrl.parse(url), login, DecoderOnDemand(), SystemClock(), CaptureClock(), readers=ReadingThread()
+    )
     try:
         yield source
     finally:

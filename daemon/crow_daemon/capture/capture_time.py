@@ -15,6 +15,8 @@ Invariants
 4. The camera's clock gives the time while its skew is within `MAX_SKEW_US`: only then is it the better witness. One
    that parts further is left at once, counted, and taken up again when it is back within half of that. The skew is
    told either way.
+5. Times and skew outlive connections: while a new one has brought no sender report, for `_SKEW_HOLDS_US` at most, the
+   skew of the one before holds, so that a camera whose clock is off goes on where it was.
 """
 
 from crow_shared.frame import TimeSource
@@ -22,20 +24,26 @@ from crow_shared.frame import TimeSource
 MAX_DEPARTURE_US = 2_000_000
 MAX_SKEW_US = 2_000_000
 _ANCHOR_SPAN_US = 60_000_000
+_SKEW_HOLDS_US = 60_000_000  # cameras send a report every few seconds
 
 
 class CaptureClock:
-    """Turns the timestamps of one connection into capture times."""
+    """Turns the timestamps of one camera's connections into capture times."""
 
     def __init__(self) -> None:
-        """Not anchored yet: the first picture does it."""
-        self._anchor = _Anchor()
-        self._camera_zero_us: int | None = None  # what the camera's clock showed at stream timestamp 0
+        """Of a camera that is about to be connected to for the first time."""
         self._camera_used = False
         self._last_us: int | None = None
         self._last_arrival_us: int | None = None
-        self.jumps = 0
         self.skew_us: int | None = None  # by how much the camera's clock is ahead of ours; None while it tells no time
+        self.connected()
+
+    def connected(self) -> None:
+        """Timestamps begin anew. The first picture anchors them."""
+        self._anchor = _Anchor()
+        self._camera_zero_us: int | None = None  # what the camera's clock showed at stream timestamp 0
+        self._first_arrival_us: int | None = None
+        self.jumps = 0  # in this connection
 
     def camera_clock(self, zero_us: int) -> None:
         """Takes the camera's wall-clock time of stream timestamp 0, of its latest sender report, in microseconds."""
@@ -58,15 +66,20 @@ class CaptureClock:
 
     def _witnessed(self, stream_us: int, arrival_us: int) -> tuple[int, TimeSource]:
         jumped = self._anchor.follow(stream_us, arrival_us)
+        if self._first_arrival_us is None:
+            self._first_arrival_us = arrival_us
         if self._camera_zero_us is not None:
             self.skew_us = self._camera_zero_us - self._anchor.zero_us
             was_used = self._camera_used
             self._camera_used = abs(self.skew_us) <= (MAX_SKEW_US if was_used else MAX_SKEW_US // 2)
             jumped = jumped or (was_used and not self._camera_used)
+        elif arrival_us - self._first_arrival_us > _SKEW_HOLDS_US:
+            self.skew_us, self._camera_used = None, False
         self.jumps += jumped
-        if self._camera_used and self._camera_zero_us is not None:
-            return stream_us + self._camera_zero_us, TimeSource.CAMERA
-        return stream_us + self._anchor.zero_us, TimeSource.ARRIVAL
+        our_us = stream_us + self._anchor.zero_us
+        if self._camera_used and self.skew_us is not None:
+            return our_us + self.skew_us, TimeSource.CAMERA
+        return our_us, TimeSource.ARRIVAL
 
 
 class _Anchor:

@@ -13,6 +13,7 @@ Invariants
 from dataclasses import dataclass
 from typing import Literal
 
+from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.registry.camera import (
     Blur,
@@ -50,6 +51,7 @@ class StreamMemory:
     def __init__(self, camera: Camera) -> None:
         """Of a camera that nothing is known of."""
         self.rhythm = KeyframeRhythm(camera.sample_interval_us)
+        self.capture_clock = CaptureClock()
         self._direct_failed: tuple[str, float] | None = None
         self._substream_failed: tuple[str, float] | None = None
 

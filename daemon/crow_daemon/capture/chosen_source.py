@@ -53,6 +53,7 @@ class ChosenSource:
 
     def open(self) -> StreamInfo:
         """Connects. Raises CrowError."""
+        self._memory.capture_clock.connected()
         try:
             stream = self._source.open()
         except CrowError as error:
@@ -95,11 +96,12 @@ class ChosenSource:
 
     def _reading(self, credentials: Credentials | None) -> Source:
         address, memory, keyframe = self._address, self._memory, self._choice.mode == "keyframe"
+        times = self._clock, memory.capture_clock
         if self._choice.reader == "direct":
-            return DirectSource(address.url, credentials, self._decoder, self._clock, sent_as_they_are=keyframe)
+            return DirectSource(address.url, credentials, self._decoder, *times, sent_as_they_are=keyframe)
         from crow_daemon.capture.rtsp_source import RtspSource  # noqa: PLC0415 loads libav, which `direct` never needs
 
-        return RtspSource(address, credentials, memory.rhythm, self._clock, keyframes=keyframe)
+        return RtspSource(address, credentials, memory.rhythm, *times, keyframes=keyframe)
 
     def _as_chosen(self, picture: Picture | None) -> Picture | None:
         if self._choice.reader == "direct":

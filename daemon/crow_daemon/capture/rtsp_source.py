@@ -40,13 +40,14 @@ class RtspSource(PyavSource):
         credentials: Credentials | None,
         rhythm: KeyframeRhythm,
         clock: Clock,
+        capture_clock: CaptureClock,
         *,
         keyframes: bool = False,
     ) -> None:
-        """Not connected yet. `keyframes`: nothing else is given, and these as they are."""
+        """Not connected yet. `capture_clock` is the camera's; `keyframes`: nothing else is given, and as they are."""
         super().__init__(rhythm, clock, keyframes_only=keyframes, sent_as_they_are=keyframes)
         self._address = address
-        self._capture_clock = CaptureClock()
+        self._capture_clock = capture_clock
         self._relay = Relay(address, credentials, self._patience_s, keyframes_only=keyframes)
         self._damaged: deque[int] = deque([0, 0], maxlen=2)  # pictures, when the last keyframes were read
 

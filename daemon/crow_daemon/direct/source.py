@@ -36,13 +36,15 @@ class DirectSource:
         credentials: Credentials | None,
         decoder: Decoder,
         clock: Clock,
+        capture_clock: CaptureClock,
         *,
         sent_as_they_are: bool = True,
         readers: ReadingThread = READERS,
     ) -> None:
         """Not connected yet.
 
-        `decoder` is for who looks at a picture; `sent_as_they_are`: keyframes are the frames; `readers` reads it.
+        `decoder` is for who looks at a picture; `capture_clock` is the camera's; `sent_as_they_are`: keyframes are the
+        frames; `readers` reads it.
         """
         self._readers = readers
         self._url = url
@@ -50,7 +52,7 @@ class DirectSource:
         self._clock = clock
         self._sent_as_they_are = sent_as_they_are
         self._stop = threading.Event()
-        self._capture_clock = CaptureClock()
+        self._capture_clock = capture_clock
         self._connection = RtspConnection(url, credentials)
         self._session = Session(self._connection)
         self._reader: KeyframeReader | None = None

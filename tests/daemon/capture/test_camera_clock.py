@@ -1,9 +1,10 @@
 """The camera's own clock against ours: used while it is near, told always, never a reason to go back in time."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crow_daemon.capture.capture_time import MAX_DEPARTURE_US, MAX_SKEW_US, CaptureClock
+from crow_daemon.capture.capture_time import _SKEW_HOLDS_US, MAX_DEPARTURE_US, MAX_SKEW_US, CaptureClock
 from crow_shared.frame import TimeSource
 
 SECOND_US = 1_000_000
@@ -74,21 +75,70 @@ def test_a_camera_whose_timestamps_run_slow_is_followed_without_a_jump() -> None
     assert abs(last_us - arrival_us) < 10_000
 
 
+def played_anew(clock: CaptureClock, seconds: int, *, ahead_us: int, start_s: int) -> list[tuple[int, TimeSource]]:
+    """As `played`, in a connection of its own, whose first sender report comes after two seconds."""
+    clock.connected()
+    times = []
+    for number in range(seconds):
+        taken_us = NOW_US + (start_s + number) * SECOND_US
+        if number == 2:
+            clock.camera_clock(NOW_US + start_s * SECOND_US + ahead_us)
+        times.append(clock.time_of(number * SECOND_US, taken_us + DELAY_US))
+    return times
+
+
+@pytest.mark.parametrize("ahead_us", [-900_000, -500_000, 700_000])
+def test_a_camera_whose_clock_is_off_goes_on_in_its_time_when_it_is_connected_anew(ahead_us: int) -> None:
+    clock = CaptureClock()
+    times = played(clock, 5, ahead_us=ahead_us)
+    times += played_anew(clock, 5, ahead_us=ahead_us, start_s=5)
+    assert times == [(NOW_US + number * SECOND_US + ahead_us, TimeSource.CAMERA) for number in range(10)]
+
+
+def test_a_connection_never_begins_before_the_end_of_the_one_before() -> None:
+    clock = CaptureClock()
+    before = played(clock, 5, ahead_us=0)
+    after = played_anew(clock, 5, ahead_us=-900_000, start_s=4)
+    assert before[-1][0] < after[0][0]
+
+
+def test_a_camera_that_tells_no_time_any_more_is_timed_by_arrival_after_a_while() -> None:
+    clock = CaptureClock()
+    played(clock, 5, ahead_us=700_000)
+    clock.connected()
+    after_s = _SKEW_HOLDS_US // SECOND_US + 2
+    sources = [clock.time_of(n * SECOND_US, NOW_US + (10 + n) * SECOND_US)[1] for n in range(after_s)]
+    assert (sources[0], sources[-2], sources[-1]) == (TimeSource.CAMERA, TimeSource.CAMERA, TimeSource.ARRIVAL)
+    assert clock.skew_us is None
+
+
+def test_jumps_are_those_of_the_connection() -> None:
+    clock = CaptureClock()
+    played(clock, 3, ahead_us=0)
+    played(clock, 3, ahead_us=3600 * SECOND_US, start_s=3)
+    clock.connected()
+    assert clock.jumps == 0
+
+
 steps = st.tuples(
     st.integers(1, 3 * SECOND_US),  # since the last picture
     st.integers(0, SECOND_US),  # delay
     st.sampled_from([0, 0, 0, 0, -10 * SECOND_US, 3600 * SECOND_US, -(1 << 32) * 100 // 9]),  # jump of the timestamps
     st.sampled_from([0, 0, 0, 0, 5 * SECOND_US, -5 * SECOND_US, 3600 * SECOND_US]),  # the camera's clock is set
+    st.integers(0, 9).map(lambda number: number == 0),  # it is connected anew
 )
 
 
 @given(pictures=st.lists(steps, min_size=2, max_size=80), tells_time=st.booleans())
 def test_whatever_a_camera_does_to_its_clock_and_timestamps_times_rise_and_stay_near_arrival(
-    pictures: list[tuple[int, int, int, int]], *, tells_time: bool
+    pictures: list[tuple[int, int, int, int, bool]], *, tells_time: bool
 ) -> None:
     clock, taken_us, stream_us, ahead_us = CaptureClock(), NOW_US, 0, 0
     last_us = last_arrival_us = 0
-    for step_us, delay_us, jump_us, set_us in pictures:
+    for step_us, delay_us, jump_us, set_us, anew in pictures:
+        if anew:
+            clock.connected()
+            stream_us = 0
         taken_us, stream_us, ahead_us = taken_us + step_us, stream_us + step_us + jump_us, ahead_us + set_us
         if tells_time:
             clock.camera_clock(taken_us + ahead_us - stream_us)

@@ -11,6 +11,7 @@ import pytest
 from camera_rig import CANARY, LOGIN, USER, eventually
 from direct_rig import pictures_of, reading
 
+from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframe_picture import DecoderOnDemand
 from crow_daemon.direct import reader
 from crow_daemon.direct.reading import ReadingThread
@@ -164,7 +165,7 @@ def test_a_hundred_connections_leave_no_descriptor_and_no_thread(shop: dict[str,
         url = CameraUrl.parse(server.url("cam"))
         counts = []
         for number in range(100):
-            source = DirectSource(url, LOGIN, DecoderOnDemand(), SystemClock(), readers=readers)
+            source = DirectSource(url, LOGIN, DecoderOnDemand(), SystemClock(), CaptureClock(), readers=readers)
             source.open()
             if number % 3 == 0:
                 pictures_of(source, 1)
@@ -182,7 +183,14 @@ def test_what_one_reader_raises_ends_that_one_alone(shop: dict[str, Path]) -> No
     readers = ReadingThread()
     with ThreadedRtspServer(RtspServer({"a": shop["h264"], "b": shop["hevc"]})) as server:
         sources = [
-            DirectSource(CameraUrl.parse(server.url(name)), None, DecoderOnDemand(), SystemClock(), readers=readers)
+            DirectSource(
+                CameraUrl.parse(server.url(name)),
+                None,
+                DecoderOnDemand(),
+                SystemClock(),
+                CaptureClock(),
+                readers=readers,
+            )
             for name in ("a", "b")
         ]
         for source in sources:

@@ -249,11 +249,12 @@ def test_keyframes_that_cease_end_the_connection(shop: dict[str, Path], monkeypa
 def test_libav_is_never_loaded(shop: dict[str, Path]) -> None:
     script = """if True:
         import sys
+        from crow_daemon.capture.capture_time import CaptureClock
         from crow_daemon.capture.keyframe_picture import DecoderOnDemand
         from crow_daemon.direct.source import DirectSource
         from crow_daemon.registry.url import CameraUrl
         from crow_shared.clock import SystemClock
-        source = DirectSource(CameraUrl.parse(sys.argv[1]), None, DecoderOnDemand(), SystemClock())
+        source = DirectSource(CameraUrl.parse(sys.argv[1]), None, DecoderOnDemand(), SystemClock(), CaptureClock())
         source.open()
         assert next(source.pictures()).coded is not None
         source.stop()
