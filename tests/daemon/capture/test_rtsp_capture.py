@@ -118,11 +118,13 @@ def test_a_stream_that_stalls_is_noticed_counted_and_read_again(
     ):
         eventually(lambda: runner.snapshot().last_error_code == "stream_stalled", "stalled")
         server.set_faults("h264", Faults())
-        eventually(lambda: runner.snapshot().reconnects == 1, "live again")
+        eventually(lambda: runner.snapshot().reconnects >= 1, "live again")
         seen = len(sink.frames)
         sink.wait_for(seen + 3)
         missed = runner.snapshot().counters.dropped
-    assert missed[Missed.STALLED] >= 6  # 1.5 seconds at five a second, one of them pending
+    assert missed[Missed.STALLED] >= 1
+    # Libav may give the last picture only when the stall ends its wait: until then there was no picture.
+    assert missed[Missed.STALLED] + missed.get(Missed.NO_PICTURE, 0) >= 6  # 1.5 s at five a second, one of them pending
     assert_balanced(runner, sink)
 
 
