@@ -46,6 +46,7 @@ class StrangeSource:
     """A camera that does its deed a second after it was opened."""
 
     clock_jumps = 0
+    why = ""
 
     def __init__(self, deed: Callable[[], None]) -> None:
         self._deed = deed

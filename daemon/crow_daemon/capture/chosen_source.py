@@ -4,11 +4,13 @@ Invariants
 1. A connection is made in one way, which its `StreamInfo` tells. When another one fits, it ends with the CrowError
    "mode_changed", which is no failure: the next connection, made at once, is the other one.
 2. What a connection shows goes into the camera's `StreamMemory` before that error is raised.
-3. The substream only ever adds to the main stream: whatever becomes of it, pictures keep coming.
+3. The substream only ever adds to the main stream: whatever becomes of it, pictures keep coming. It is started and
+   stopped within the connection, and `why` says while it fails.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from crow_daemon.capture.choice import MODE_CHANGED, StreamMemory, choose
 from crow_daemon.capture.keyframe_picture import DecoderOnDemand
@@ -42,14 +44,12 @@ class ChosenSource:
         self._address = address
         self._memory = memory
         self._clock = clock
-        self._choice = choose(camera, address, memory, clock.monotonic_s())
+        self._credentials = credentials
+        memory.connecting(clock.monotonic_s())
+        self._choice = choose(camera, address, memory)
         self._decoder = DecoderOnDemand()
-        self._source = self._reading(credentials)
+        self._source = self._reading()
         self._substream: Substream | None = None
-        if self._choice.substream and address.sub_url is not None:
-            gated = _keyframes_of_substream(camera, replace(address, url=address.sub_url, sub_url=None))
-            seen = StreamMemory(gated)
-            self._substream = Substream(lambda: source_of(gated, credentials, clock, seen))
 
     def open(self) -> StreamInfo:
         """Connects. Raises CrowError."""
@@ -60,8 +60,7 @@ class ChosenSource:
             raise self._learned(error) from None
         if self._choice.reader == "direct":
             self._memory.rhythm.connected(stream.codec)
-        if self._substream is not None:
-            self._substream.start()
+        self._follow_substream()
         return replace(stream, reader=self._choice.reader, mode=self._choice.mode, why=self._choice.why)
 
     def pictures(self) -> Iterator[Picture | None]:
@@ -73,6 +72,7 @@ class ChosenSource:
                 if self._clock.monotonic_s() - reconsidered_s >= _RECONSIDERED_EVERY_S:
                     reconsidered_s = self._clock.monotonic_s()
                     self._reconsider()
+                    self._follow_substream()
         except CrowError as error:
             raise self._learned(error) from None
 
@@ -81,35 +81,37 @@ class ChosenSource:
         """How often the stream's time parted from ours and was set anew."""
         return self._source.clock_jumps
 
+    @property
+    def why(self) -> str:
+        """Why it is read in this way, in a sentence."""
+        return self._choice.why
+
     def stop(self) -> None:
         """From any thread."""
         self._source.stop()
-        if self._substream is not None:
-            self._substream.stop()
+        if substream := self._substream:
+            substream.stop()
 
     def close(self) -> None:
         """Gives everything back."""
         self._source.close()
-        if self._substream is not None:
-            self._substream.stop()
-            self._substream.join()
+        self._end_substream()
 
-    def _reading(self, credentials: Credentials | None) -> Source:
+    def _reading(self) -> Source:
         address, memory, keyframe = self._address, self._memory, self._choice.mode == "keyframe"
         times = self._clock, memory.capture_clock
         if self._choice.reader == "direct":
-            return DirectSource(address.url, credentials, self._decoder, *times, sent_as_they_are=keyframe)
+            return DirectSource(address.url, self._credentials, self._decoder, *times, sent_as_they_are=keyframe)
         from crow_daemon.capture.rtsp_source import RtspSource  # noqa: PLC0415 loads libav, which `direct` never needs
 
-        return RtspSource(address, credentials, memory.rhythm, *times, keyframes=keyframe)
+        return RtspSource(address, self._credentials, memory.rhythm, *times, keyframes=keyframe)
 
     def _as_chosen(self, picture: Picture | None) -> Picture | None:
         if self._choice.reader == "direct":
             self._learn_rhythm(picture)
         if picture is None or self._substream is None:
             return picture
-        seen = self._substream.nearest(picture.capture_us, self._camera.sample_interval_us)
-        return picture if seen is None else GatedPicture(picture, seen)
+        return GatedPicture(picture, partial(self._substream.take_nearest, self._clock.monotonic_s()))
 
     def _learn_rhythm(self, picture: Picture | None) -> None:
         """From the direct reader's pictures, which are its keyframes."""
@@ -121,12 +123,28 @@ class ChosenSource:
             self._memory.rhythm.cannot_serve("decode to nothing")
 
     def _reconsider(self) -> None:
-        now_s = self._clock.monotonic_s()
-        if self._substream is not None and self._substream.failure is not None:
-            self._memory.substream_failed(self._substream.failure.message, now_s)
-        fits = choose(self._camera, self._address, self._memory, now_s)
+        fits = choose(self._camera, self._address, self._memory)
         if not fits.alike(self._choice):
             raise CrowError(Kind.UNAVAILABLE, MODE_CHANGED, f"read in another way from now on: {fits.why}")
+        self._choice = fits
+
+    def _follow_substream(self) -> None:
+        """Starts and ends it as is chosen."""
+        if not self._choice.substream:
+            self._end_substream()
+        elif self._substream is None and self._address.sub_url is not None:
+            gated = _keyframes_of_substream(
+                self._camera, replace(self._address, url=self._address.sub_url, sub_url=None)
+            )
+            open_source = partial(source_of, gated, self._credentials, self._clock, StreamMemory(gated))
+            self._substream = Substream(self._camera, self._memory, open_source, self._clock)
+            self._substream.start()
+
+    def _end_substream(self) -> None:
+        if self._substream is not None:
+            self._substream.stop()
+            self._substream.join()
+            self._substream = None
 
     def _learned(self, error: CrowError) -> CrowError:
         """What to raise for it: the same, or that another way fits."""

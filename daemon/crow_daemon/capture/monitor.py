@@ -15,7 +15,7 @@ class Monitor(Protocol):
         ...
 
     def live(self, stream: StreamInfo) -> None:
-        """The first whole picture of a connection has come."""
+        """The first whole picture of a connection has come; or what is said of its stream is different from now on."""
         ...
 
     def failed(self, error: CrowError) -> None:

@@ -52,6 +52,7 @@ class PyavSource(ABC):
         `keyframes_only` leaves the rest of the stream undecoded whatever the rhythm; `sent_as_they_are` gives pictures
         of keyframes their `coded`.
         """
+        self.why = ""
         self._rhythm = rhythm
         self._clock = clock
         self._keyframes_only = keyframes_only

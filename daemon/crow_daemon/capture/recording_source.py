@@ -128,6 +128,7 @@ class RecordingSource(PyavSource):
         self._sent_as_they_are = why is None
         if self._keyframes_only and why is not None:
             raise CrowError(Kind.UNSUPPORTED, "mode_impossible", f"keyframes cannot be sent as they are: {why}")
+        self.why = why or "its keyframes come often enough to be the samples"
         return StreamInfo(
             context.name,
             context.width,
@@ -135,7 +136,7 @@ class RecordingSource(PyavSource):
             fps,
             end_us,
             mode="decode" if why else "keyframe",
-            why=why or "its keyframes come often enough to be the samples",
+            why=self.why,
         )
 
     def _why_decoded(self, codec: str) -> str | None:

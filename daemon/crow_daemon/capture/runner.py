@@ -8,6 +8,7 @@ Invariants
 import gc
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -150,6 +151,9 @@ class CameraRunner:
                     log.warning("camera's time parted from ours; set anew", camera=self.camera.id)
                     self._monitor.clock_jumped(source.clock_jumps - jumps)
                     jumps = source.clock_jumps
+                if source.why != stream.why:
+                    stream = replace(stream, why=source.why)
+                    self._monitor.live(stream)
                 self._pipeline.take(picture)
             self.checkpoint.passed(Phase.READING)
 

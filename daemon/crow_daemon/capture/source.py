@@ -106,6 +106,11 @@ class Source(Protocol):
         """How often the stream's time parted from ours and was set anew."""
         ...
 
+    @property
+    def why(self) -> str:
+        """As `StreamInfo.why`; it may become another one while pictures come."""
+        ...
+
     def stop(self) -> None:
         """From any thread: ends `open` and `pictures`, at the latest when their current wait times out."""
         ...

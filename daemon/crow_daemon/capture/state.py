@@ -135,10 +135,12 @@ class CameraMonitor:
             self._enter(CameraState.CONNECTING, self._now(at))
 
     def live(self, stream: StreamInfo, at: Moment | None = None) -> None:
-        """The first whole picture of a connection has come."""
+        """The first whole picture of a connection has come; or what is said of its stream is different from now on."""
         with self._lock:
-            self._account.live(self._now(at))
             self._stream = stream
+            if self._state is CameraState.LIVE:
+                return
+            self._account.live(self._now(at))
             self._reconnects += self._was_live and self._error is not None  # not where only the mode has changed
             self._was_live, self._error = True, None
             self._enter(CameraState.LIVE, self._now(at))

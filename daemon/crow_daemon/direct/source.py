@@ -30,6 +30,8 @@ _CODEC_NAMES = {Encoding.H264: "h264", Encoding.H265: "hevc"}  # as the other re
 class DirectSource:
     """One connection to a live camera; see `Source`."""
 
+    why = ""  # whoever chose this reader says it
+
     def __init__(
         self,
         url: CameraUrl,

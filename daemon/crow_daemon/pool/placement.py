@@ -69,7 +69,7 @@ def passes_on(camera: Camera) -> bool:
     """Whether the camera's keyframes are passed on without libav, by all that is known before it is read."""
     if not isinstance(camera.source, RtspAddress):
         return False
-    choice = choose(camera, camera.source, StreamMemory(camera), 0.0)
+    choice = choose(camera, camera.source, StreamMemory(camera))
     return (choice.reader, choice.mode, choice.substream) == ("direct", "keyframe", False)
 
 

@@ -26,7 +26,7 @@ class TellingMonitor:
         self._tell(event)
 
     def live(self, stream: StreamInfo) -> None:
-        """The first whole picture of a connection has come."""
+        """The first whole picture of a connection has come; or what is said of its stream is different from now on."""
         event = self._event()
         event.live.CopyFrom(
             pb.Stream(

@@ -26,11 +26,9 @@ ADDRESS = RtspAddress(CameraUrl.parse("rtsp://camera/main"))
 WITH_SUBSTREAM = replace(ADDRESS, sub_url=CameraUrl.parse("rtsp://camera/sub"))
 
 
-def chosen(
-    source: RtspAddress = ADDRESS, memory: StreamMemory | None = None, now_s: float = 0, **fields: Any
-) -> Choice:
+def chosen(source: RtspAddress = ADDRESS, memory: StreamMemory | None = None, **fields: Any) -> Choice:
     camera = Camera("till", "Till", source, **fields)
-    return choose(camera, source, memory or StreamMemory(camera), now_s)
+    return choose(camera, source, memory or StreamMemory(camera))
 
 
 def after_keyframes(every_s: float, **fields: Any) -> Choice:
@@ -38,7 +36,7 @@ def after_keyframes(every_s: float, **fields: Any) -> Choice:
     memory = StreamMemory(camera)
     for number in range(10):
         memory.rhythm.keyframe(round(number * every_s * SECOND_US))
-    return choose(camera, ADDRESS, memory, 0)
+    return choose(camera, ADDRESS, memory)
 
 
 def test_keyframes_as_they_are_by_the_direct_reader_are_the_first_choice() -> None:
@@ -87,12 +85,14 @@ def test_the_reader_that_was_set_is_kept_and_what_it_costs_is_said() -> None:
     assert "samples are lost: keyframes come 4.0 s apart" in choice.why
 
 
-def test_what_the_direct_reader_cannot_take_is_read_with_libav_for_an_hour() -> None:
+def test_what_the_direct_reader_cannot_take_is_read_with_libav_until_a_connection_made_a_day_later() -> None:
     memory = StreamMemory(Camera("till", "Till", ADDRESS))
     memory.direct_failed("the stream has no keyframes", 100)
-    assert chosen(memory=memory, now_s=99 + RETRY_DIRECT_S).reader == "pyav"
-    assert "the stream has no keyframes" in chosen(memory=memory, now_s=200).why
-    assert chosen(memory=memory, now_s=100 + RETRY_DIRECT_S).reader == "direct"
+    memory.connecting(99 + RETRY_DIRECT_S)
+    assert chosen(memory=memory).reader == "pyav"
+    assert "the stream has no keyframes" in chosen(memory=memory).why
+    memory.connecting(100 + RETRY_DIRECT_S)
+    assert chosen(memory=memory).reader == "direct"
 
 
 @pytest.mark.parametrize(
@@ -109,11 +109,15 @@ def test_what_moves_is_looked_for_in_the_picture_that_it_is_blurred_in() -> None
 
 def test_the_gate_looks_at_the_main_stream_while_the_substream_fails() -> None:
     memory = StreamMemory(Camera("till", "Till", WITH_SUBSTREAM, gate=GateMode.ACTIVITY))
+    before = chosen(WITH_SUBSTREAM, memory, gate=GateMode.ACTIVITY)
     memory.substream_failed("nobody answers", 0)
-    choice = chosen(WITH_SUBSTREAM, memory, 1, gate=GateMode.ACTIVITY)
-    assert (choice.mode, choice.substream) == ("keyframe", False)
+    choice = chosen(WITH_SUBSTREAM, memory, gate=GateMode.ACTIVITY)
+    assert choice.alike(before), "the main stream's connection goes on"
+    assert (choice.mode, choice.substream) == ("keyframe", True)
     assert "the substream fails: nobody answers" in choice.why
-    assert chosen(WITH_SUBSTREAM, memory, RETRY_SUBSTREAM_S, gate=GateMode.ACTIVITY).substream
+    assert memory.substream_rests_s(1) == RETRY_SUBSTREAM_S - 1
+    memory.substream_reads()
+    assert (chosen(WITH_SUBSTREAM, memory, gate=GateMode.ACTIVITY), memory.substream_rests_s(1)) == (before, 0)
 
 
 @pytest.mark.parametrize(
