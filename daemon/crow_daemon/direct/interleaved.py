@@ -7,9 +7,10 @@ Invariants
 1. The same bytes give the same keyframes, reports and answers, however they are cut.
 2. Between two calls of `walk` a stream keeps what is incomplete alone: a packet, an answer, a keyframe.
 3. What is no packet is passed over, up to the next packet of this stream; more than `_MAX_GARBAGE_BYTES` of it in a row
-   are an error.
+   are an error. A place in it where a packet or an answer might have begun counts for more, as it takes longer.
 """
 
+import re
 import struct
 from typing import Literal
 
@@ -24,6 +25,8 @@ _BEYOND = 16  # bytes behind the space, so that the headers of an empty packet a
 _DOLLAR = 0x24
 _FRAME_BYTES = 4  # "$", channel, length
 _MAX_GARBAGE_BYTES = 1 << 20
+_FALSE_START_BYTES = 128
+_MAY_BEGIN = re.compile(rb"\$|R(?=T|\Z)")  # a packet, or an answer
 _FRAME = struct.Struct(">HHB")  # "$" and channel, length, and the first byte of the packet
 _RTP_HEADER = struct.Struct(">BBHII")
 
@@ -126,18 +129,17 @@ class InterleavedStream:
 
     def _back_on_track(self, position: int, end: int) -> tuple[int, bool]:
         """Where the next packet begins, behind an answer or garbage; False when that is still to come."""
-        at = position
-        verdict = self._begins(at, end)
+        verdict = self._begins(position, end)
         while verdict is False:
-            at = min(
-                (found for byte in (b"$", b"R") if (found := self._buffer.find(byte, at + 1, end)) > 0), default=end
-            )
-            verdict = self._begins(at, end)
-        self._garbage_bytes += at - position
-        if self._garbage_bytes > _MAX_GARBAGE_BYTES:
-            raise CrowError(Kind.CORRUPT, "stream_garbled", "the camera sends what is no RTP")
+            found = _MAY_BEGIN.search(self._buffer, position + 1, end)
+            following = found.start() if found else end
+            self._garbage_bytes += following - position + _FALSE_START_BYTES
+            if self._garbage_bytes > _MAX_GARBAGE_BYTES:
+                raise CrowError(Kind.CORRUPT, "stream_garbled", "the camera sends what is no RTP")
+            position = following
+            verdict = self._begins(position, end)
         if verdict is None:
-            return at, False
+            return position, False
         self._garbage_bytes = 0
         return verdict, True
 

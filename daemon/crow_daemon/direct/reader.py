@@ -5,11 +5,15 @@ Invariants
    are taken, as if the camera's thread read it itself.
 2. The stream ends once, by a CrowError, for no video in `READ_TIMEOUT_S`, for no whole keyframe for long, or for what
    the camera or its bytes did; what came before is taken first.
+3. No stream keeps the others that the thread reads waiting: what a look takes in is bounded, and one that needs more of
+   the thread's time, or has more keyframes, than any camera's ends.
 """
 
+import time
 from queue import SimpleQueue
 
 from crow_daemon.capture.state import STREAM_STALLED
+from crow_daemon.direct.allowance import Allowance
 from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
@@ -26,7 +30,12 @@ YOUNG_S = 2.0  # for so long the system does not know yet how much it has to hol
 Item = tuple[Keyframe | None, int]  # None for a damaged keyframe; when it arrived, in microseconds since the Unix epoch
 
 _MOST_HELD = 4
-_MOST_READS = 16  # in one look, so that no camera keeps the others waiting
+_MOST_READS = 16  # in one look
+_LOOK_S = 0.02  # of the processor; then no more is read in this look
+# A camera's stream takes about a thousandth of a processor, and has keyframes alone at most. What has waited while
+# nobody took pictures comes at once.
+_PROCESSOR_SHARE, _PROCESSOR_S = 0.1, 1.0
+_KEYFRAMES_A_SECOND, _KEYFRAMES_AT_ONCE = 120, 1000
 
 
 class KeyframeReader:
@@ -54,6 +63,8 @@ class KeyframeReader:
         self._looked_us = clock.now_us()
         self._begun_s = clock.monotonic_s()
         self._video_s = self._keyframe_s = self._begun_s  # when the last ones came
+        self._processor = Allowance(_PROCESSOR_SHARE, _PROCESSOR_S, self._begun_s)  # seconds
+        self._keyframes = Allowance(_KEYFRAMES_A_SECOND, _KEYFRAMES_AT_ONCE, self._begun_s)
         self._longest_s = 0.0  # from one keyframe to the next
         self._found = False  # a whole keyframe
         self._damaged = False  # one that was not whole
@@ -94,11 +105,15 @@ class KeyframeReader:
         if self._held.qsize() >= _MOST_HELD:
             self._video_s = now_s  # what comes waits for us, not we for it
         else:
-            self._read(now_s)
+            began_s = time.thread_time()
+            self._read(now_s, until_s=began_s + _LOOK_S)
             self._watch(now_s)
+            if not self._processor.covers(time.thread_time() - began_s, now_s):
+                raise self._flood(f"takes more than {_PROCESSOR_SHARE:.0%} of a processor")
         self._session.tend(now_s, self._assembler.ssrc, self._assembler.next_sequence or 0)
 
-    def _read(self, now_s: float) -> None:
+    def _read(self, now_s: float, until_s: float) -> None:
+        """Takes in what has come, until there is no more or the thread's own clock shows `until_s`."""
         now_us = self._clock.now_us()
         early, self._early = self._early, b""
         while early:
@@ -115,7 +130,7 @@ class KeyframeReader:
             filled = received == len(space)
             for keyframe in self._assembler.take_finished():
                 self._hold(keyframe, now_s, now_us)
-            if not filled or len(self._found_now) >= _MOST_HELD:
+            if not filled or len(self._found_now) >= _MOST_HELD or time.thread_time() > until_s:
                 break
         self._hurried = filled or now_s - self._begun_s < YOUNG_S
         self._looked_us = now_us
@@ -138,6 +153,8 @@ class KeyframeReader:
             self._session.answered(answer)
 
     def _hold(self, keyframe: Keyframe | None, now_s: float, now_us: int) -> None:
+        if not self._keyframes.covers(1, now_s):
+            raise self._flood(f"has more than {_KEYFRAMES_A_SECOND} keyframes a second")
         if keyframe is None:
             self._damaged = True
             self._found_now.append((None, now_us))
@@ -148,6 +165,9 @@ class KeyframeReader:
         # The newest packet has just come, so this keyframe earlier; but not before the last look.
         age_us = self._timeline.distance_us(keyframe.timestamp, self._assembler.newest_timestamp)
         self._found_now.append((keyframe, min(now_us, max(now_us - max(0, age_us), self._looked_us))))
+
+    def _flood(self, how: str) -> CrowError:
+        return CrowError(Kind.TOO_LARGE, "stream_flood", f"the stream of {self._session.where} {how}: no camera's does")
 
     def _watch(self, now_s: float) -> None:
         """Raises CrowError when it is no use to wait any longer."""

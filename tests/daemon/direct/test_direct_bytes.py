@@ -1,6 +1,7 @@
 """Promise: however bytes are cut, they give the same; whatever they are, nothing but CrowError comes of them."""
 
 import random
+import struct
 from contextlib import suppress
 from functools import cache
 
@@ -195,10 +196,11 @@ def packet_bounds(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def test_endless_garbage_ends_the_stream() -> None:
+@pytest.mark.parametrize("garbage", [bytes(2 << 20), b"RT" * (100 << 10)], ids=["much", "a little that takes long"])
+def test_endless_garbage_ends_the_stream(garbage: bytes) -> None:
     _, stream = wires()[0].stream()
     with pytest.raises(CrowError) as caught:
-        fed(stream, bytes(2 << 20))
+        fed(stream, garbage)
     assert (caught.value.kind, caught.value.code) == (Kind.CORRUPT, "stream_garbled")
 
 
@@ -239,11 +241,21 @@ def test_interleaved_packetization_is_for_another_reader(payload: bytes) -> None
     assert caught.value.code == "direct_unsupported"
 
 
-@given(st.binary(max_size=80))
+@given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda data: b"\x80\xc8" + data)))
 def test_rtp_and_rtcp_of_any_bytes_are_read_within_their_bounds(packet: bytes) -> None:
     assert len(payload_of(memoryview(packet))) <= max(0, len(packet) - 12)
+    sender_report(memoryview(packet))
+
+
+@given(st.binary(max_size=24))
+def test_a_sender_report_is_read_if_it_is_whole_and_tells_a_time(body: bytes) -> None:
+    packet = b"\x80\xc8\0\6" + body
     report = sender_report(memoryview(packet))
-    assert report is None or packet[1] in (200, 201, 202, *range(256))
+    if len(packet) < 20 or not any(packet[8:16]):
+        assert report is None
+    else:
+        assert report is not None
+        assert (report.ssrc, report.timestamp) == struct.unpack_from(">4xI8xI", packet)
 
 
 def test_a_sender_report_after_2036_and_one_without_a_clock_are_told_apart() -> None:
