@@ -9,6 +9,7 @@ from crow_receiver.cli.audit import audit
 from crow_receiver.cli.camera import camera
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.erase import erase, list_erasures
+from crow_receiver.cli.evaluate import evaluate
 from crow_receiver.cli.queue import queue
 from crow_receiver.cli.status import status
 from crow_receiver.models.cli import model
@@ -36,6 +37,7 @@ main.add_command(audit)
 main.add_command(camera)
 main.add_command(erase)
 main.add_command(list_erasures)
+main.add_command(evaluate)
 
 
 @main.command()

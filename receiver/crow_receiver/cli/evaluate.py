@@ -1,0 +1,74 @@
+"""`crow-receiver eval`: how well an engine does on a data set."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from crow_receiver.cli.context import Context
+from crow_receiver.settings import VisionSettings
+from crow_receiver.vision.choose import choose_engine
+from crow_shared import log
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
+_ENGINES = get_args(VisionSettings.model_fields["engine"].annotation)
+
+
+@click.command("eval")
+@click.argument("folder", metavar="DATASET", type=_FOLDER)
+@click.option("--engine", type=click.Choice(_ENGINES), help="Default: as the settings say.")
+@click.option("--clips", type=_FOLDER, help="Where the data set's clips lie, if not in its folder.")
+@click.option("--labelled-only", is_flag=True, help="Leave out a clip's frames that have no label.")
+@click.option("--json", "json_file", type=_FILE, help="Write scores and answers to this file.")
+@click.option("--picture", "picture_file", type=_FILE, help="Write a confusion picture (SVG) to this file.")
+@click.pass_obj
+def evaluate(
+    context: Context,
+    folder: Path,
+    engine: str | None,
+    clips: Path | None,
+    labelled_only: bool,
+    json_file: Path | None,
+    picture_file: Path | None,
+) -> None:
+    """Scores an engine on labelled frames, which it is given in order.
+
+    An engine that compares frames, as classic does, needs those of a clip between the labelled ones; for others
+    --labelled-only saves their time. Exit code 1 when a frame failed.
+    """
+    from crow_receiver import evaluation  # noqa: PLC0415 — OpenCV and libav load for this command only
+    from crow_receiver.vision.supervisor import WorkerVision  # noqa: PLC0415
+
+    log.configure("warning")
+    dataset = evaluation.load_dataset(folder, clips)
+    settings = context.settings.vision
+    if engine is not None:
+        settings = VisionSettings.model_validate(settings.model_dump() | {"engine": engine})
+    choice = choose_engine(settings, context.settings.models_path)
+    click.echo(choice.reason, err=True)
+    vision = WorkerVision(choice.worker, deadline_s=settings.deadline_s)
+
+    async def answers() -> list[evaluation.Answer]:
+        await vision.start()
+        try:
+            with click.progressbar(length=dataset.labelled, label="labelled frames", file=sys.stderr) as bar:
+                return await evaluation.run(dataset, vision, bar.update, labelled_only=labelled_only)
+        finally:
+            await vision.close()
+
+    report = evaluation.report_of(dataset, asyncio.run(answers()))
+    for line in evaluation.summary(report):
+        click.echo(line)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    if picture_file is not None:
+        picture_file.write_text(evaluation.picture(report), encoding="utf-8")
+    failures = [answer for answer in report.answers if answer.error is not None]
+    for answer in failures:
+        click.echo(f"failed: {answer.camera} at {answer.time_s:g} s: {answer.error}", err=True)
+    if failures:
+        raise SystemExit(1)
