@@ -9,6 +9,7 @@ import click
 from crow_shared.cli import CrowGroup
 from crow_sim.rtsp.server import RtspServer
 from crow_sim.shop.clip import write_clip
+from crow_sim.shop.dataset import write_dataset
 from crow_sim.shop.lens import Rain
 from crow_sim.shop.plan import planned_scene
 from crow_sim.shop.scene import Light
@@ -58,6 +59,22 @@ def render(
     )
     write_clip(out, scene, seconds, fps, codec="hevc" if codec == "hevc" else "h264")
     click.echo(f"{out}, {out}.truth.jsonl")
+
+
+@main.command()
+@click.option("--view", "views", type=click.Choice(sorted(VIEWS)), multiple=True, help="Which camera; default: all.")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=180, show_default=True, help="How much of each.")
+@click.option(
+    "--interval", "interval_s", type=click.FloatRange(0.05, 60), default=1, show_default=True, help="Seconds."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other customers.")
+@click.option("--sign", default="", help="What a board on the wall says; the labels stay the same.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder to write.")
+def dataset(views: tuple[str, ...], seconds: float, interval_s: float, seed: int, sign: str, out: Path) -> None:
+    """Renders a data set for `crow-receiver eval`: pictures and what they show."""
+    chosen = tuple(VIEWS[name] for name in views or sorted(VIEWS))
+    frames = write_dataset(out, chosen, seconds, interval_s, seed, sign)
+    click.echo(f"{out}: {frames} frames")
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """One person as a handful of shapes, and where they are in the picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, sin
 
 import cv2
@@ -97,6 +97,10 @@ class Figure:
         """Draws all shapes."""
         for shape in self.shapes:
             shape.draw(picture)
+
+    def painted(self, colour: Colour) -> "Figure":
+        """The same figure in one colour."""
+        return Figure(tuple(replace(shape, colour=colour) for shape in self.shapes))
 
 
 def figure_of(moment: Moment, foot: Pixel, height: float) -> Figure:

@@ -3,6 +3,8 @@
 The background is painted once. A picture costs a copy of it, the figures, and two additions for the sensor's noise.
 """
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -10,12 +12,15 @@ from crow_sim.shop.background import paint_background
 from crow_sim.shop.figure import Figure, Picture, figure_of
 from crow_sim.shop.lens import WetLens
 from crow_sim.shop.scene import Scene
-from crow_sim.shop.script import Moment, Timeline
+from crow_sim.shop.script import Colour, Moment, Timeline
+from crow_sim.shop.sign import with_sign
 from crow_sim.shop.truth import Activity, Box, FrameTruth, InteractionTruth, PersonTruth
 
 _NOISE_PLANES = 6
 _SHADOW_DEPTH = 0.42
 _RAIN_LASTS_S = 3600.0
+_BLACK: Colour = (0, 0, 0)
+_WHITE: Colour = (255, 255, 255)
 _LIGHT_EDGE = 0.15  # of the picture's width, over which a light that reaches a part of it fades
 
 
@@ -27,6 +32,8 @@ class Renderer:
         self._width = width
         self._height = height
         self._background = paint_background(scene.view, width, height)
+        if scene.sign:
+            self._background = replace(self._background, picture=with_sign(self._background.picture, scene.sign))
         self._timelines = [Timeline(visit) for visit in scene.visits]
         self._lens = WetLens(scene.rain, scene.seed, _RAIN_LASTS_S) if scene.rain.drops_per_minute else None
         random = np.random.default_rng(scene.seed)
@@ -78,6 +85,24 @@ class Renderer:
         queue_length = sum(person.activity is Activity.QUEUEING for person in people)
         return FrameTruth(round(time_s, 6), tuple(people), tuple(interactions), queue_length)
 
+    def shown(self, time_s: float) -> dict[str, float]:
+        """The share of each person of the truth that the picture shows: less at its edge and behind others."""
+        people = self._people(time_s)
+        shares: dict[str, float] = {}
+        for moment, _, foot in people:
+            crown = self._scene.view.camera.project(*moment.place, moment.visit.height_m, self._width, self._height)
+            whole = _pixels_of(moment, foot[1] - crown[1])
+            seen = cv2.absdiff(self._silhouettes(people, moment), self._silhouettes(people, None))
+            shares[moment.visit.person] = min(1.0, int(np.count_nonzero(seen[..., 0] > 127)) / whole)
+        return shares
+
+    def _silhouettes(self, people: list[tuple[Moment, Figure, tuple[float, float]]], white: Moment | None) -> Picture:
+        """Everybody as a black figure, and one of them as a white one."""
+        canvas = np.zeros((self._height, self._width, 3), np.uint8)
+        figures = [(one, figure.painted(_WHITE if one is white else _BLACK), foot) for one, figure, foot in people]
+        self._draw_people(canvas, figures)
+        return canvas
+
     def _people(self, time_s: float) -> list[tuple[Moment, Figure, tuple[float, float]]]:
         """Everybody of whom anything is within the picture, the farthest first."""
         camera, size = self._scene.view.camera, (self._width, self._height)
@@ -123,6 +148,13 @@ class Renderer:
         shade = 1 - _SHADOW_DEPTH * (1 - distance).clip(0, 1)
         area = canvas[seen.top : seen.bottom, seen.left : seen.right]
         area[:] = (area * shade[..., None]).astype(np.uint8)
+
+
+def _pixels_of(moment: Moment, height: float) -> int:
+    """How many pixels somebody of that height covers when all of them is seen."""
+    canvas = np.zeros((round(2 * height) + 2, round(2 * height) + 2, 3), np.uint8)
+    figure_of(moment, (height, 1.5 * height), height).painted(_WHITE).draw(canvas)
+    return max(1, int(np.count_nonzero(canvas[..., 0] > 127)))
 
 
 def _with_shadow(box: Box) -> Box:

@@ -32,7 +32,10 @@ class Light:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that decides a picture; `seed` is that of the sensor's noise, `noise_sigma` its strength in levels."""
+    """Everything that decides a picture.
+
+    `seed` is that of the sensor's noise, `noise_sigma` its strength in levels, `sign` what a board on the wall says.
+    """
 
     view: View
     visits: tuple[Visit, ...] = ()
@@ -40,3 +43,4 @@ class Scene:
     noise_sigma: float = 1.8
     seed: int = 1
     rain: Rain = field(default_factory=Rain)
+    sign: str = ""
