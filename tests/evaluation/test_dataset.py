@@ -1,6 +1,7 @@
 """Promise: a data set that contradicts itself is refused with place and reason, before any frame is described."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from crow_receiver.evaluation.dataset import load_dataset
 from crow_receiver.evaluation.frames import frames_of
 from crow_shared.errors import CrowError, Kind
 
-REAL_CLIPS = Path(__file__).parents[2] / "bench/datasets/real-clips"
+ROOT = Path(__file__).parents[2]
+REAL_CLIPS = ROOT / "bench/datasets/real-clips"
 GOOD = {"time_s": 1, "people_count": 1}
 
 
@@ -164,6 +166,18 @@ def test_a_missing_description_is_named(tmp_path: Path) -> None:
     error = refusal(tmp_path)
     assert error.kind is Kind.NOT_FOUND
     assert "dataset.toml" in error.message
+
+
+def test_the_example_in_the_document_is_a_data_set(tmp_path: Path) -> None:
+    text = (ROOT / "docs/EVALUATION.md").read_text()
+    for language, file in (("toml", "dataset.toml"), ("json", "labels.jsonl")):
+        (block,) = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+        (tmp_path / file).write_text(block)
+    (tmp_path / "pictures").mkdir()
+    for number in range(1, 4):
+        (tmp_path / f"pictures/{number:04}.jpg").touch()
+    dataset = load_dataset(tmp_path)
+    assert (len(dataset.labels), dataset.labelled) == (3, 2)
 
 
 def test_the_frames_counted_by_hand_are_those_of_the_clips(clips: Path) -> None:

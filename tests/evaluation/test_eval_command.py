@@ -39,6 +39,8 @@ def test_the_rendered_shop_is_scored_in_all_that_is_labelled(shop: Path, tmp_pat
     assert found["dataset"]["frames_shown"] == 28
     assert [engine["engine"] for engine in found["engines"]] == ["classic"]
     assert scores["people"]["frames"] == found["dataset"]["frames_labelled"] == sum(map(sum, scores["confusion"]))
+    by_camera = found["people_of_camera"]
+    assert by_camera["aisle"]["frames"] + by_camera["till"]["frames"] == scores["people"]["frames"]
     assert scores["people"]["within_one"] > 0.6
     assert scores["presence"]["f1"] > 0.8, "classic sees the rendered people"
     assert scores["zone"]["macro_f1"] > 0.3

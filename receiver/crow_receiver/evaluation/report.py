@@ -23,11 +23,15 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The scores of one engine on one data set. `failed` counts labelled frames that it gave no analysis for."""
+    """The scores of one engine on one data set, and how it counts people at each camera.
+
+    `failed` counts labelled frames that it gave no analysis for.
+    """
 
     dataset: DataSet
     answers: Sequence[Answer]
     scores: Scores
+    people_of_camera: dict[str, CountScore]
     timing: Timing | None
     labelled: int
     failed: int
@@ -59,6 +63,7 @@ class Report:
             "failed": self.failed,
             "timing": asdict(self.timing) if self.timing else None,
             "scores": _scores_as_json(self.scores),
+            "people_of_camera": {camera: asdict(people) for camera, people in self.people_of_camera.items()},
             "frames": [_frame_as_json(answer) for answer in self.answers if answer.label is not None],
         }
 
@@ -71,8 +76,20 @@ def report_of(dataset: DataSet, answers: Sequence[Answer]) -> Report:
         for answer in labelled
         if answer.label is not None and answer.analysis is not None
     ]
+    counted = {
+        camera: score([pair for pair in pairs if pair[0].camera == camera]).people
+        for camera in dataset.description.cameras
+    }
     times_ms = [answer.wall_ms for answer in answers if answer.analysis is not None]
-    return Report(dataset, answers, score(pairs), _timing(times_ms), len(labelled), len(labelled) - len(pairs))
+    return Report(
+        dataset,
+        answers,
+        score(pairs),
+        {camera: people for camera, people in counted.items() if people is not None},
+        _timing(times_ms),
+        len(labelled),
+        len(labelled) - len(pairs),
+    )
 
 
 def summary(report: Report) -> Iterator[str]:
@@ -88,6 +105,8 @@ def summary(report: Report) -> Iterator[str]:
         yield f"a frame    {report.timing.median_ms:.0f} ms (median), {report.timing.p95_ms:.0f} ms (95th percentile)"
     if scores.people:
         yield f"people     {_count_line(scores.people)}"
+        for camera, people in report.people_of_camera.items():
+            yield f"{'':<11}  {camera}: {_count_line(people)}"
     if scores.presence:
         yield f"presence   {_detection_line(scores.presence)}"
     for name, trait in scores.traits.items():
