@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -18,6 +18,11 @@ class FileServer:
     ranges: bool = True
     status: int = 200
     cut_after_bytes: list[int] = field(default_factory=list)  # one per request; then no more cuts
+    says_length: bool = True
+    says_range: str | None = None  # in place of the true Content-Range
+    hangs_up: int = 0  # requests that are left without an answer
+    stalls: bool = False  # where it would cut
+    ended: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range of each request
     url: str = ""
 
@@ -37,6 +42,7 @@ def serving() -> Iterator[FileServer]:
         try:
             yield served
         finally:
+            served.ended.set()
             server.shutdown()
             thread.join()
 
@@ -47,6 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.state.asked.append((self.path, wanted))
+        if self.state.hangs_up:
+            self.state.hangs_up -= 1
+            return
         if self.path in self.state.redirects:
             self.send_response(302)
             self.send_header("Location", self.state.redirects[self.path])
@@ -64,14 +73,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(416)
         elif start:
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            true_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            self.send_header("Content-Range", self.state.says_range or true_range)
         else:
             self.send_response(200)
         rest = body[start:]
-        self.send_header("Content-Length", str(len(rest)))
+        if self.state.says_length:
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         cut_bytes = self.state.cut_after_bytes.pop(0) if self.state.cut_after_bytes else len(rest)
-        self.wfile.write(rest[:cut_bytes])
+        with suppress(ConnectionError):  # the client has seen enough
+            self.wfile.write(rest[:cut_bytes])
+        if self.state.stalls and cut_bytes < len(rest):
+            self.state.ended.wait()
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

@@ -148,6 +148,75 @@ def test_a_server_that_has_less_than_the_part_is_refused(server: FileServer, tar
     assert raised.value.kind is Kind.CORRUPT
 
 
+def test_a_body_of_unknown_length_is_taken_when_it_is_whole_and_resumed_when_it_is_not(
+    server: FileServer, target: Path
+) -> None:
+    server.says_length = False
+    server.cut_after_bytes = [400_000]
+    assert fetch(server, target) == len(CONTENT)
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=400000-"]
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_body_of_unknown_length_that_does_not_end_is_given_up_and_forgotten(server: FileServer, target: Path) -> None:
+    server.says_length = False
+    server.files["/model"] = CONTENT + b"and no end"
+    with pytest.raises(CrowError, match="more than the pinned") as raised:
+        fetch(server, target)
+    assert raised.value.kind is Kind.CORRUPT
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("said", ["bytes 0-999999/1000004", "bytes 400000-1000003/2000000", "bytes */1000004", "what"])
+def test_a_range_that_was_not_asked_for_is_refused_and_the_part_stays(
+    server: FileServer, target: Path, said: str
+) -> None:
+    part(target).write_bytes(CONTENT[:400_000])
+    server.says_range = said
+    with pytest.raises(CrowError) as raised:
+        fetch(server, target)
+    assert raised.value.kind is Kind.CORRUPT
+    assert said in raised.value.message
+    assert part(target).read_bytes() == CONTENT[:400_000]
+
+
+def test_redirects_in_a_circle_are_left_after_some(server: FileServer, target: Path) -> None:
+    server.redirects = {"/model": "/other", "/other": "/model"}
+    with pytest.raises(CrowError) as raised:
+        fetch(server, target)
+    assert (raised.value.kind, raised.value.code) == (Kind.INVALID, "bad_url")
+    assert len(server.asked) < 30
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/model"])
+def test_a_redirect_to_what_is_no_web_address_is_refused(server: FileServer, target: Path, place: str) -> None:
+    server.redirects = {"/model": place}
+    with pytest.raises(CrowError) as raised:
+        fetch(server, target)
+    assert (raised.value.kind, raised.value.code) == (Kind.INVALID, "bad_url")
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_hangs_up_without_an_answer_leaves_the_part_for_the_next_call(
+    server: FileServer, target: Path
+) -> None:
+    part(target).write_bytes(CONTENT[:400_000])
+    server.hangs_up = 1
+    with pytest.raises(CrowError) as raised:
+        fetch(server, target)
+    assert raised.value.kind is Kind.UNAVAILABLE
+    assert fetch(server, target) == len(CONTENT)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_stalls_is_left_and_taken_up_where_it_stopped(server: FileServer, target: Path) -> None:
+    server.cut_after_bytes, server.stalls = [400_000], True
+    with httpx.Client(timeout=0.3) as client:
+        download(client, f"{server.url}/model", target, NOTE, lambda _: None, [0.0])
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=400000-"]
+    assert target.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

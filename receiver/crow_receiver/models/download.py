@@ -45,7 +45,8 @@ def download(
     """Fetches `url` to `target`, resuming what an earlier call left; `progress` hears of resumed bytes, too.
 
     Raises CrowError: UNAVAILABLE when the server cannot be reached or keeps breaking off (the part stays, call again),
-    NOT_FOUND and UNAUTHENTICATED as the server says, CORRUPT when the bytes are not the ones that `note` pins.
+    NOT_FOUND and UNAUTHENTICATED as the server says, INVALID for an address that is none or leads in a circle, CORRUPT
+    when the bytes are not the ones that `note` pins.
     """
     with _Part(part_of(target), note, progress) as part:
         furthest_bytes = part.size_bytes
@@ -77,12 +78,12 @@ def _fetch_rest(client: httpx.Client, url: str, part: "_Part") -> None:
                 part.restart()
             for chunk in response.iter_raw():
                 part.write(chunk)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        raise CrowError(Kind.INVALID, "bad_url", f"cannot fetch {redacted(url)}: {error}") from None
     except httpx.TransportError as error:
         raise CrowError(
             Kind.UNAVAILABLE, "download_failed", f"cannot fetch {redacted(url)}: {error or type(error).__name__}"
         ) from None
-    except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
-        raise CrowError(Kind.INVALID, "bad_url", f"cannot fetch {redacted(url)}: {error}") from None
     if part.size_bytes < part.note.size_bytes:
         raise CrowError(Kind.UNAVAILABLE, "download_cut", f"{redacted(url)} ended before its end")
 
