@@ -31,11 +31,12 @@ def words(scores: Scores, name: Labelled) -> dict[str, Detection]:
 
 
 def test_counts_are_exact_within_one_and_wrong_by_a_mean() -> None:
-    scores = score([(counted(2), crowd(2)), (counted(2), crowd(1)), (counted(0), crowd(3)), (counted(1), crowd(1))])
-    assert scores.people is not None
-    assert (scores.people.frames, scores.people.unanswered) == (4, 0)
-    assert (scores.people.exact, scores.people.within_one) == (0.5, 0.75)
-    assert (scores.people.mean_absolute_error, scores.people.mean_error) == (1.0, 0.5)
+    pairs = [(counted(labelled), crowd(said)) for labelled, said in ((2, 2), (2, 1), (0, 5), (1, 1), (3, 1))]
+    people = score(pairs).people
+    assert people is not None
+    assert (people.frames, people.unanswered) == (5, 0)
+    assert (people.exact, people.within_one) == (0.4, 0.6)
+    assert (people.mean_absolute_error, people.mean_error) == (1.6, 0.4)
 
 
 def test_the_confusion_matrix_has_labels_as_rows_and_answers_as_columns() -> None:
