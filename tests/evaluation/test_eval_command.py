@@ -9,6 +9,9 @@ from click.testing import CliRunner, Result
 from evaluation_parts import write_clip_dataset
 
 from crow_receiver.cli.main import main
+from crow_receiver.models.store import ModelStore
+from crow_receiver.vision.prompt import SHOP_PROMPT
+from crow_sim.gemma import write_small_gemma3
 from crow_sim.shop import AISLE, TILL
 from crow_sim.shop.dataset import write_dataset
 
@@ -89,9 +92,33 @@ def test_a_data_set_that_is_wrong_ends_the_command_with_2_and_one_line(tmp_path:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_file_that_could_not_be_written_in_the_end_is_refused_in_the_beginning(shop: Path, tmp_path: Path) -> None:
+    done = evaluated(shop, "--engine", "classic", "--json", tmp_path / "nowhere" / "scores.json")
+    assert done.exit_code == 2
+    assert "there is no directory" in done.stderr
+    assert "labelled frames" not in done.stderr
+
+
 def test_an_engine_that_is_not_there_is_an_error_and_not_another_engine(shop: Path, tmp_path: Path) -> None:
     config = tmp_path / "receiver.toml"
     config.write_text(f"state_dir = '{tmp_path}'\n[vision]\nengine = 'classic'\n")
     done = CliRunner().invoke(main, ["--config", str(config), "eval", str(shop), "--engine", "llama"])
     assert done.exit_code == 2
     assert "vision.engine is llama, but" in done.stderr
+
+
+@pytest.mark.llama
+def test_the_model_of_the_settings_is_scored_and_the_report_says_which_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    ModelStore(tmp_path / "models").add("small", *write_small_gemma3(tmp_path))
+    config, out = tmp_path / "receiver.toml", tmp_path / "scores.json"
+    config.write_text(f"state_dir = '{tmp_path}'\n")
+    folder = write_clip_dataset(tmp_path / "walk", EMPTY_THEN_SOMEBODY)
+    arguments = ["--config", str(config), "eval", str(folder), "--labelled-only", "--json", str(out)]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    (engine,) = found["engines"]
+    assert (engine["engine"], engine["model"], engine["prompt_version"]) == ("llama", "small", SHOP_PROMPT)
+    assert len(engine["model_sha256"]) == 64
+    assert found["scores"]["people"]["frames"] == 2

@@ -18,13 +18,24 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 _ENGINES = get_args(VisionSettings.model_fields["engine"].annotation)
 
 
+def _in_a_directory(_context: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
+    """Refuses a file that could not be written: better before a long evaluation than after it."""
+    if file is not None and not file.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {str(file.parent)!r}")
+    return file
+
+
 @click.command("eval")
 @click.argument("folder", metavar="DATASET", type=_FOLDER)
 @click.option("--engine", type=click.Choice(_ENGINES), help="Default: as the settings say.")
 @click.option("--clips", type=_FOLDER, help="Where the data set's clips lie, if not in its folder.")
 @click.option("--labelled-only", is_flag=True, help="Leave out a clip's frames that have no label.")
-@click.option("--json", "json_file", type=_FILE, help="Write scores and answers to this file.")
-@click.option("--picture", "picture_file", type=_FILE, help="Write a confusion picture (SVG) to this file.")
+@click.option(
+    "--json", "json_file", type=_FILE, callback=_in_a_directory, help="Write scores and answers to this file."
+)
+@click.option(
+    "--picture", "picture_file", type=_FILE, callback=_in_a_directory, help="Write a confusion picture (SVG) here."
+)
 @click.pass_obj
 def evaluate(
     context: Context,

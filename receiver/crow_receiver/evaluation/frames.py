@@ -1,4 +1,8 @@
-"""The frames of a data set's cameras, as an engine is given them."""
+"""The frames of a data set's cameras, as an engine is given them.
+
+Clips are decoded in this process: their checksums have been compared, so they are what whoever labelled them looked at.
+Pictures go to the worker as they are.
+"""
 
 from collections.abc import Generator
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ class Report:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, each frame's answer included."""
+        """Everything, with the answers to all frames that the labels name."""
         described = self.dataset.description
         return {
             "format": REPORT_FORMAT,
