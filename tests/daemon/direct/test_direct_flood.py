@@ -12,6 +12,7 @@ from coded_keyframes import coded_stream
 from direct_rig import SSRC, interleaved, pictures_of
 from scripted_camera import camera
 
+from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframe_picture import DecoderOnDemand
 from crow_daemon.direct.allowance import Allowance
 from crow_daemon.direct.interleaved import BUFFER_BYTES
@@ -62,7 +63,7 @@ def flooding(data: bytes) -> Callable[[socket.socket, str, int], None]:
 
 
 def source_of(url: str, readers: ReadingThread) -> DirectSource:
-    return DirectSource(CameraUrl.parse(url), None, DecoderOnDemand(), SystemClock(), readers=readers)
+    return DirectSource(CameraUrl.parse(url), None, DecoderOnDemand(), SystemClock(), CaptureClock(), readers=readers)
 
 
 @pytest.mark.parametrize(
