@@ -90,6 +90,8 @@ def judge_alone(lumas: list[Luma]) -> None:
 class _Sight:
     """A sample for the gate alone."""
 
+    visible = None
+
     def __init__(self, luma: Luma) -> None:
         self.luma = luma
 

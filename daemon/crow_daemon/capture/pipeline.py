@@ -153,7 +153,7 @@ class SamplePipeline:
         """Tells of what is wrong with the picture, where it is decoded anyway."""
         if self._gate is None and sight.picture.coded is not None and not self._privacy.needs_pixels:
             return
-        alert, before = self._health.look(sight.shown, sight.picture.capture_us), self._alert
+        alert, before = self._health.look(sight.luma, sight.picture.capture_us, sight.visible), self._alert
         if alert is not before:
             self._alert = alert
             self._monitor.alert(alert)

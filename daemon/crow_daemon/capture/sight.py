@@ -18,7 +18,6 @@ class SampleSight:
         self._long_side = long_side
         self._masks = masks
         self._detector = detector
-        self._shown: Luma | None = None
         self._luma: Luma | None = None
         self._bgr: Bgr | None = None
         self._people: tuple[Person, ...] | None = None
@@ -26,18 +25,18 @@ class SampleSight:
     # Not `functools.cached_property`: in Python 3.11 all cameras of a process would wait for each other's decoding.
 
     @property
-    def shown(self) -> Luma:
-        """In grey, masked parts included: for what is about the camera, not about what happens before it."""
-        if self._shown is None:
-            self._shown = self.picture.luma(*fitted(self.picture.width, self.picture.height, LUMA_WIDTH))
-        return self._shown
-
-    @property
     def luma(self) -> Luma:
         """In grey, without what is masked."""
         if self._luma is None:
-            self._luma = self._masks.paint(self.shown) if self._masks else self.shown
+            pixels = self.picture.luma(*fitted(self.picture.width, self.picture.height, LUMA_WIDTH))
+            self._luma = self._masks.paint(pixels) if self._masks else pixels
         return self._luma
+
+    @property
+    def visible(self) -> Luma | None:
+        """Of the size of `luma`: 0 where it is masked, 255 elsewhere; None where nothing is."""
+        height, width = self.luma.shape
+        return self._masks.visible(width, height) if self._masks else None
 
     @property
     def bgr(self) -> Bgr:

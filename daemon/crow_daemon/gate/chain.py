@@ -73,13 +73,13 @@ class GateChain:
         due = not 0 <= capture_us - self._sent_us < self._heartbeat_us
         if alert in _HELD_FOR:
             return Verdict(None if due else _HELD_FOR[alert])
-        if repeats(self._sent, luma):
+        if repeats(self._sent, luma, sight.visible):
             return Verdict(None if due else GateReason.DUPLICATE)
         smooth = smoothed(luma)
         if self._people_only:
             active, stirs, idle = self._is_somebody_there(sight, smooth), False, GateReason.NO_PERSON
         else:
-            share = changed_share(self._sent_smoothed, smooth)
+            share = changed_share(self._sent_smoothed, smooth, sight.visible)
             active, stirs, idle = share >= ACTIVE_SHARE, share >= STIRRING_SHARE, GateReason.NO_ACTIVITY
         if active:
             self._active_us = capture_us
@@ -90,6 +90,10 @@ class GateChain:
 
     def _is_somebody_there(self, sight: Sight, smooth: Luma) -> bool:
         searched = self._searched
-        if searched is None or searched.shape != smooth.shape or changed_share(searched, smooth) >= ACTIVE_SHARE:
+        if (
+            searched is None
+            or searched.shape != smooth.shape
+            or changed_share(searched, smooth, sight.visible) >= ACTIVE_SHARE
+        ):
             self._searched, self._found = smooth, sight.somebody()
         return self._found

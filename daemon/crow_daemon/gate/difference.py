@@ -6,6 +6,8 @@ away), so that a person in front of the camera does not bend them; the noise is 
 deviation of what is left, and a pixel counts when it differs by several times that. Specks are removed by a
 morphological opening. `repeats` is for the same picture delivered again, with its noise.
 
+Both count among the pixels that are visible: 255 in `visible`, or all without one. What is masked is black in both.
+
 Some 0.5 ms for 320 x 180 pixels.
 """
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from crow_daemon.gate.gate import Luma
 
 ACTIVE_SHARE = (
-    0.004  # of the pixels; a person 12 m from a shop camera covers about 0.01, a clock's digits 0.003 at most
+    0.004  # of the visible pixels; a person 12 m from a shop camera covers about 0.01, a clock's digits 0.003 at most
 )
 STIRRING_SHARE = 0.001  # the edge of somebody who is coming in, and most clocks
 _NOISE_FACTOR = 5.0  # a difference is this many times the noise …
@@ -28,7 +30,7 @@ _LEAST_FIT = 30  # pixels
 _GAIN = (0.2, 5.0)
 _MAD_TO_SIGMA = 1.4826  # of normally distributed noise
 _SPECK = np.ones((3, 3), np.uint8)
-_REPEAT_SHARE = 0.005  # of the pixels: fewer differ at all, so the noise is the same; of real footage over 0.4 do
+_REPEAT_SHARE = 0.005  # of the visible pixels: fewer differ, so the noise is the same; of real footage over 0.4 do
 
 _Values = NDArray[np.float32]
 
@@ -38,10 +40,10 @@ def smoothed(luma: Luma) -> Luma:
     return cv2.GaussianBlur(luma, (5, 5), 0).astype(np.uint8, copy=False)
 
 
-def changed_share(before: Luma, after: Luma) -> float:
+def changed_share(before: Luma, after: Luma, visible: Luma | None = None) -> float:
     """The share of pixels, 0 to 1, that differ by more than light and noise explain; of smoothed pictures."""
     changed = changed_pixels(before, after)
-    return cv2.countNonZero(changed) / changed.size
+    return cv2.countNonZero(changed) / visible_pixels(changed, visible)
 
 
 def changed_pixels(before: Luma, after: Luma, min_difference: float = MIN_DIFFERENCE) -> Luma:
@@ -53,11 +55,16 @@ def changed_pixels(before: Luma, after: Luma, min_difference: float = MIN_DIFFER
     return np.asarray(cv2.morphologyEx(changed, cv2.MORPH_OPEN, _SPECK), np.uint8)
 
 
-def repeats(before: Luma, after: Luma) -> bool:
+def repeats(before: Luma, after: Luma, visible: Luma | None = None) -> bool:
     """Whether one is the other delivered again: a sensor's noise never comes out the same twice."""
     if before.shape != after.shape:
         return False
-    return cv2.countNonZero(cv2.absdiff(before, after)) < _REPEAT_SHARE * before.size
+    return cv2.countNonZero(cv2.absdiff(before, after)) < _REPEAT_SHARE * visible_pixels(after, visible)
+
+
+def visible_pixels(luma: Luma, visible: Luma | None) -> int:
+    """How many of the picture's pixels are visible, 1 at least."""
+    return luma.size if visible is None else max(1, cv2.countNonZero(visible))
 
 
 def _light_and_noise(before: Luma, after: Luma) -> tuple[float, float, float]:

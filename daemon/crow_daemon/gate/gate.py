@@ -39,6 +39,11 @@ class Sight(Protocol):
         """At most `LUMA_WIDTH` pixels on the longer side."""
         ...
 
+    @property
+    def visible(self) -> Luma | None:
+        """Of the size of `luma`: 0 where it is masked, 255 elsewhere; None where nothing is."""
+        ...
+
     def somebody(self) -> bool:
         """Whether the detector sees anybody; looked for when asked. Raises CrowError when it fails."""
         ...

@@ -6,6 +6,8 @@ Invariants
 2. It ends with the first sample without the cause.
 3. What the camera usually shows is learnt from samples without a cause alone, over minutes. A camera that looks
    somewhere else for good is believed after `_ACCEPTED_AFTER_S`: the alert ends, and this is what it shows now.
+4. What is masked is not looked at, nor are a mask's edges. Where less than `_LEAST_VISIBLE` is left there is no alert:
+   one customer may be all that there is to be seen.
 
 Frozen: the picture repeats with its noise. Black: dark, and without contrast. Covered and moved are told by structure,
 which light does not change: the edges at 80 pixels and their directions, correlated with what is usual. Where that is
@@ -17,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crow_daemon.gate.difference import repeats
+from crow_daemon.gate.difference import repeats, visible_pixels
 from crow_daemon.gate.gate import Alert, Luma
 
 _AFTER_S = {Alert.BLACK: 5.0, Alert.FROZEN: 30.0, Alert.COVERED: 20.0, Alert.MOVED: 60.0}
@@ -31,6 +33,8 @@ _BARE = 0.4  # edges this much weaker than usual are none
 _BLURRED = 0.2  # sharpness relative to the usual
 _MIN_EDGES = 1.0  # grey levels; a wall has less, so there is nothing to be lost
 _LEARNT_IN_S = 120.0
+_LEAST_VISIBLE = 0.25  # of the pixels
+_AROUND = np.ones((3, 3), np.uint8)  # the pixels that an edge is reckoned from
 
 _Edges = NDArray[np.float32]
 
@@ -49,11 +53,11 @@ class PictureHealth:
         self._usual: _Edges | None = None
         self._usual_sharpness = 0.0
 
-    def look(self, luma: Luma, capture_us: int) -> Alert | None:
-        """The alert that there is with this sample."""
+    def look(self, luma: Luma, capture_us: int, visible: Luma | None = None) -> Alert | None:
+        """The alert that there is with this sample; `visible` as in `Sight`."""
         elapsed_s = min(max(capture_us - self._seen_us, 0) / 1_000_000, _LEARNT_IN_S)
         self._seen_us = capture_us
-        cause = self._find_cause(luma, elapsed_s)
+        cause = self._find_cause(luma, visible, elapsed_s)
         if cause is not self._cause or capture_us < self._cause_since_us:
             self._cause, self._cause_since_us, self._cause_samples = cause, capture_us, 0
         self._cause_samples += 1
@@ -69,14 +73,19 @@ class PictureHealth:
             self.alert = None
         return self.alert
 
-    def _find_cause(self, luma: Luma, elapsed_s: float) -> Alert | None:
+    def _find_cause(self, luma: Luma, visible: Luma | None, elapsed_s: float) -> Alert | None:
         before, self._before = self._before, luma
-        mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
+        if visible_pixels(luma, visible) < _LEAST_VISIBLE * luma.size:
+            return None
+        mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=visible))
         if mean < _BLACK_MEAN and deviation < _BLACK_DEVIATION:
             return Alert.BLACK
-        if before is not None and repeats(before, luma):
+        if before is not None and repeats(before, luma, visible):
             return Alert.FROZEN
-        edges, sharpness = _edges(luma), _sharpness(luma, deviation)
+        return self._lost(_edges(luma, visible), _sharpness(luma, visible, deviation), elapsed_s)
+
+    def _lost(self, edges: _Edges, sharpness: float, elapsed_s: float) -> Alert | None:
+        """Why the usual structure is not there; None if it is, and then it is learnt from."""
         if self._usual is None or self._usual.shape != edges.shape:
             self._usual, self._usual_sharpness = edges, sharpness
             return None
@@ -93,11 +102,15 @@ class PictureHealth:
         return None
 
 
-def _edges(luma: Luma) -> _Edges:
-    """The gradient across and down, one above the other."""
+def _edges(luma: Luma, visible: Luma | None) -> _Edges:
+    """The gradient across and down, one above the other; where pixels are masked, that of the others, in a column."""
     small = cv2.resize(luma, _EDGES_SIZE, interpolation=cv2.INTER_AREA)
-    across, down = (cv2.Sobel(small, cv2.CV_32F, dx, dy, scale=0.25) for dx, dy in ((1, 0), (0, 1)))
-    return np.concatenate((across, down)).astype(np.float32, copy=False)
+    gradient = [cv2.Sobel(small, cv2.CV_32F, dx, dy, scale=0.25) for dx, dy in ((1, 0), (0, 1))]
+    if visible is not None:
+        whole = cv2.resize(visible, _EDGES_SIZE, interpolation=cv2.INTER_AREA) == 255
+        telling = cv2.erode(whole.astype(np.uint8), _AROUND) > 0
+        gradient = [part[telling].reshape(-1, 1) for part in gradient]
+    return np.concatenate(gradient).astype(np.float32, copy=False)
 
 
 def _strength(edges: _Edges) -> float:
@@ -105,8 +118,9 @@ def _strength(edges: _Edges) -> float:
     return float(np.abs(edges).mean())
 
 
-def _sharpness(luma: Luma, deviation: float) -> float:
-    _, fine = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+def _sharpness(luma: Luma, visible: Luma | None, deviation: float) -> float:
+    telling = None if visible is None else cv2.erode(visible, _AROUND)
+    _, fine = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S), mask=telling)
     return (float(fine[0, 0]) / max(deviation, 1.0)) ** 2
 
 

@@ -25,10 +25,10 @@ class Masks:
     def paint(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A copy, of any size, in grey or colour, that holds nothing of what is masked."""
         height, width = pixels.shape[:2]
-        return np.asarray(cv2.bitwise_and(pixels, pixels, mask=self._visible(width, height)), np.uint8)
+        return np.asarray(cv2.bitwise_and(pixels, pixels, mask=self.visible(width, height)), np.uint8)
 
-    def _visible(self, width: int, height: int) -> NDArray[np.uint8]:
-        """255 where nothing is masked; kept, since a camera's pictures come in two sizes or three."""
+    def visible(self, width: int, height: int) -> NDArray[np.uint8]:
+        """255 where nothing is masked, else 0; kept, since a camera's pictures come in two sizes or three."""
         found = self._open.get((width, height))
         if found is None:
             found = np.full((height, width), 255, np.uint8)

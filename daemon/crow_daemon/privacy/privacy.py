@@ -2,7 +2,7 @@
 
 Invariants
 1. Nothing leaves that was not treated: what cannot be hidden raises an error, and the sample is dropped.
-2. Masks come first: neither gate nor detector sees what is masked.
+2. Masks come first: neither gate nor detector nor the watch over the camera's health sees what is masked.
 3. Where anything is to be hidden, a keyframe is never sent as the camera coded it.
 """
 

@@ -42,7 +42,7 @@ class SlowPicture:
         self._all_decode.wait(WAIT_S)
 
 
-@pytest.mark.parametrize("what", ["shown", "luma", "bgr"])
+@pytest.mark.parametrize("what", ["luma", "bgr"])
 def test_cameras_of_one_process_decode_at_the_same_time(what: str) -> None:
     all_decode = threading.Barrier(2)
     sights = [SampleSight(SlowPicture(all_decode), 896, Masks(()), None) for _ in range(2)]

@@ -28,8 +28,9 @@ SWITCHED = Light(steps=((110.0, 0.7), (115.0, 1.0)))
 class Seen:
     """A sample; `people` says what a detector would."""
 
-    def __init__(self, luma: Luma, *, people: bool = False) -> None:
+    def __init__(self, luma: Luma, *, people: bool = False, visible: Luma | None = None) -> None:
         self.luma = luma
+        self.visible = visible
         self.people = people
         self.searches = 0
 
@@ -254,6 +255,18 @@ def test_activity_begins_once_after_each_pause() -> None:
         if verdict.held is None:
             gate.sent(picture, at_us)
     assert begins == [False, False, True, False, False, True]
+
+
+def test_where_little_is_visible_it_is_the_visible_that_counts() -> None:
+    visible = np.zeros((180, 320), np.uint8)
+    visible[80:98, 302:320] = 255
+    gate = GateChain(NEVER_S, 0.0, people_only=False)
+    pictures = [noisy(), noisy(seed=1), noisy(seed=2)]
+    pictures[2][82:92, 304:314] -= 60  # a fifth of a per cent of the whole picture
+    sights = [Seen(cv2.bitwise_and(picture, visible), visible=visible) for picture in pictures]
+    gate.sent(sights[0].luma, START_US)
+    held = [gate.judge(sight, START_US + 1, None).held for sight in sights]
+    assert held == [GateReason.DUPLICATE, GateReason.NO_ACTIVITY, None]
 
 
 @pytest.mark.parametrize("level", [0, 1, 255])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import count
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from crow_daemon.gate.gate import Alert, Luma
 from crow_daemon.gate.health import PictureHealth
+from crow_daemon.privacy.masks import Masks
 from crow_sim.shop.lens import Rain
 from crow_sim.shop.plan import planned_scene
 from crow_sim.shop.render import Renderer
@@ -16,6 +18,7 @@ from crow_sim.shop.scene import Light, Scene
 from crow_sim.shop.view import AISLE, TILL, View
 
 SECOND_US = 1_000_000
+NONE = Masks(())
 START_US = 1_800_000_000 * SECOND_US
 SHOP = Renderer(planned_scene(AISLE, seed=4, seconds=300), 320, 180)
 ELSEWHERE = Renderer(planned_scene(TILL, seed=4, seconds=300), 320, 180)
@@ -36,6 +39,10 @@ def noise(level: float, sigma: float, seed: int) -> Luma:
 
 def black(second: int) -> Luma:
     return noise(4, 2, second)
+
+
+def nearly_black(second: int) -> Luma:
+    return noise(20, 2, second)
 
 
 HAND = cv2.resize(noise(70, 20, 0)[:4, :7], (320, 180), interpolation=cv2.INTER_CUBIC)
@@ -60,10 +67,14 @@ def frozen(_: int) -> Luma:
 
 
 def alerts(
-    pictures: Iterable[Luma], interval_s: float = 1.0, health: PictureHealth | None = None
+    pictures: Iterable[Luma],
+    interval_s: float = 1.0,
+    health: PictureHealth | None = None,
+    masks: Masks = NONE,
 ) -> list[Alert | None]:
-    looked = health or PictureHealth()
-    return [looked.look(luma, START_US + round(n * interval_s * SECOND_US)) for n, luma in enumerate(pictures)]
+    looked, visible = health or PictureHealth(), masks.visible(320, 180) if masks else None
+    times_us = (START_US + round(n * interval_s * SECOND_US) for n in count())
+    return [looked.look(masks.paint(luma), at_us, visible) for luma, at_us in zip(pictures, times_us, strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -132,3 +143,33 @@ def test_a_clock_set_back_neither_starts_nor_keeps_an_alert_wrongly() -> None:
     assert health.look(black(2), later_us - 3600 * SECOND_US) is None
     assert health.look(black(3), later_us - 3596 * SECOND_US) is None
     assert health.look(black(4), later_us - 3590 * SECOND_US) is Alert.BLACK
+
+
+def but_for(left: float, right: float) -> Masks:
+    """Everything is masked but a strip from top to bottom, in shares of the width."""
+    sides = ((0.0, left), (right, 1.0))
+    return Masks(tuple(((a, 0.0), (b, 0.0), (b, 1.0), (a, 1.0)) for a, b in sides if a < b))
+
+
+@pytest.mark.parametrize("masks", [but_for(0.0, 0.5), but_for(0.3, 0.6), but_for(0.9, 1.0), but_for(0.0, 0.0)])
+def test_a_mask_is_no_cover_and_makes_nothing_black_or_frozen(masks: Masks) -> None:
+    assert set(alerts(map(shop, range(300)), masks=masks)) == {None}
+
+
+@pytest.mark.parametrize(
+    ("show", "kind"),
+    [
+        (black, Alert.BLACK),
+        (nearly_black, Alert.BLACK),
+        (frozen, Alert.FROZEN),
+        (a_hand, Alert.COVERED),
+        (out_of_focus, Alert.COVERED),
+        (elsewhere, Alert.MOVED),
+    ],
+)
+@pytest.mark.parametrize("masks", [but_for(0.0, 0.5), but_for(0.5, 1.0)])
+def test_what_is_wrong_with_the_visible_half_is_told(show: Callable[[int], Luma], kind: Alert, masks: Masks) -> None:
+    found = alerts([*map(shop, range(60)), *map(show, range(60, 180)), *map(shop, range(180, 190))], masks=masks)
+    assert set(found[:60]) == {None}
+    assert found[179] is kind
+    assert set(found[180:]) == {None}
