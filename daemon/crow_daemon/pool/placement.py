@@ -4,7 +4,8 @@
    memory-safe, and no crash of libav's shall reach them. (One that turns out to need libav after all stays.)
 2. A worker reads at most `cameras_per_worker` cameras; of those that are passed on, `PASSED_ON_TIMES` as many.
 3. Nothing moves a camera that runs. A new one joins the first worker of its kind that has room and has run for long
-   enough since a loss, else it gets a worker of its own.
+   enough since a loss, else it gets a worker of its own. A recording joins none that has started: what files it may
+   open is settled then.
 4. After a loss the cameras of the worker are split: the one that is known to be the cause from the others, else in two
    halves. So one that keeps killing its worker soon sits alone and hurts none but itself. A worker that was killed from
    outside (by the kernel for want of memory, by an operator) says nothing of its cameras, and is replaced as it was.

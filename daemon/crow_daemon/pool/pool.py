@@ -30,6 +30,7 @@ from crow_daemon.pool.worker import Post, Terms, Worker
 from crow_daemon.registry.camera import Camera, Recording
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Credentials
+from crow_daemon.worker.confinement import landlock_version
 from crow_shared.clock import Clock, Moment
 from crow_shared.errors import CrowError, Kind
 
@@ -84,6 +85,8 @@ class CapturePool:
 
     async def start(self) -> None:
         """Starts the capture of every enabled camera. Raises CrowError when the registry cannot be read."""
+        if not landlock_version():
+            log.warning("capture workers can read the files of this user: the kernel has no Landlock")
         await self.reconcile()
 
     async def reconcile(self) -> None:
@@ -192,8 +195,7 @@ class CapturePool:
         self._idle.pop(camera.id, None)
         alike = passes_on(camera)
         for worker in self._workers:
-            is_like = worker.group.passes_on == alike and not worker.closing
-            if is_like and worker.group.has_room(self._cameras_per_worker):
+            if worker.group.passes_on == alike and worker.has_room_for(camera, self._cameras_per_worker):
                 self._settle(worker, post)
                 return
         self._launch(Group(alike), [post])

@@ -22,7 +22,7 @@ from crow_daemon.pool.hearing import check_shape, checked_frame, hear, may_be, w
 from crow_daemon.pool.placement import SETTLED_S, Group, Loss, LossReason
 from crow_daemon.pool.process import PROGRAM, WorkerProcess, said_of
 from crow_daemon.pool.window import Line, Window
-from crow_daemon.registry.camera import Camera
+from crow_daemon.registry.camera import Camera, Recording
 from crow_daemon.registry.secret import Credentials
 from crow_daemon.worker.wire.camera import start_order
 from crow_daemon.worker.wire.configuration import configure_order
@@ -84,6 +84,11 @@ class Worker:
     def pid(self) -> int | None:
         """The process id; None before it is started."""
         return None if self._process is None else self._process.pid
+
+    def has_room_for(self, camera: Camera, cameras_per_worker: int) -> bool:
+        """Whether one more may join. The files that a process may open are told when it starts, for good."""
+        is_open = not isinstance(camera.source, Recording) or self._process is None
+        return is_open and not self.closing and self.group.has_room(cameras_per_worker)
 
     def add(self, post: Post) -> None:
         """Reads this camera from now on."""
@@ -189,7 +194,9 @@ class Worker:
         self.started_us = self._clock.now_us()
         self._began_s = self._silent_from_s = self._clock.monotonic_s()
         terms = self._terms
-        process.order(configure_order(terms.log_level, _BURST * terms.memory_bytes, terms.detector))
+        sources = [post.camera.source for post in self.posts.values()]
+        recordings = [source.path for source in sources if isinstance(source, Recording)]
+        process.order(configure_order(terms.log_level, _BURST * terms.memory_bytes, terms.detector, recordings))
         self._give_credit(process)
         for post in self.posts.values():
             self._start(process, post)

@@ -13,7 +13,7 @@ import sys
 import structlog
 
 from crow_daemon.detect.on_demand import OnDemandDetector
-from crow_daemon.worker.confinement import confine, limit_memory
+from crow_daemon.worker.confinement import confine, limit_files, limit_memory
 from crow_daemon.worker.session import Session, SourceOf, orders, source_of
 from crow_daemon.worker.wire.configuration import detector_from_wire
 from crow_shared import log as logging
@@ -38,6 +38,7 @@ def main(source_of: SourceOf = source_of) -> None:
     code = 0
     try:
         config = detector_from_wire(first.configure)
+        limit_files([*first.configure.recordings, *([config.model] if config else [])])
         detector = None if config is None else OnDemandDetector(config)
         Session(sock, incoming, detector, source_of, SystemClock()).run()
     except CrowError as error:

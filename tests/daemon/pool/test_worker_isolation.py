@@ -16,6 +16,7 @@ from pool_rig import PoolRig, running_pool
 from crow_daemon.registry.camera import Camera
 from crow_daemon.registry.registry import Registry
 from crow_daemon.registry.secret import Secret
+from crow_daemon.worker.confinement import landlock_version
 from crow_sim.rtsp.server import RtspServer
 
 STRANGE = (sys.executable, "-P", str(Path(__file__).parents[2] / "strange_worker.py"))
@@ -101,6 +102,7 @@ async def test_a_worker_that_was_killed_from_outside_is_replaced_as_it_was(
         assert (worker["cameras"], worker["losses"]) == (["door", "till"], {"worker_crashed": 1})
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else may look into a worker")
 async def test_a_worker_gains_no_rights_dumps_no_core_and_holds_nothing_that_it_was_not_given(
     registry: Registry, server: RtspServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,3 +120,19 @@ async def test_a_worker_gains_no_rights_dumps_no_core_and_holds_nothing_that_it_
     assert CANARY.encode() not in told
     assert b"secret of somebody" not in told
     assert kinds == {"/dev/null": 2, "pipe": 1, "socket": 4}, "its daemon, its camera, the relay to libav; no others"
+
+
+@pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
+async def test_a_worker_opens_neither_the_registry_nor_any_file_of_others_and_touches_no_other_process(
+    registry: Registry, server: RtspServer, tmp_path: Path
+) -> None:
+    registry.add(good_camera(server, "till"), LOGIN.password)
+    async with running_pool(PoolRig(registry, cameras_per_worker=1, program=STRANGE)) as rig:
+        await rig.until_frames(1)
+        sibling = tmp_path / str(rig.snapshot().worker_pid)
+        registry.add(rtsp_camera(f"rtsp://127.0.0.1:1{sibling}", id="spy", name="pry"), Secret("x"))
+        await rig.pool.reconcile()
+        await rig.until(lambda: rig.snapshot("spy").last_error is not None, "it has tried")
+        assert re.fullmatch(r"done: \[\] of \d+", rig.snapshot("spy").last_error or "")
+        assert (tmp_path / "cameras.db").read_bytes(), "which is there, so the test can tell"
+        await rig.until_frames(1)

@@ -79,6 +79,7 @@ class Configure(_message.Message):
     LOG_LEVEL_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     DETECTOR_FIELD_NUMBER: _builtins.int
+    RECORDINGS_FIELD_NUMBER: _builtins.int
     log_level: _builtins.str
     memory_bytes: _builtins.int
     """What all memory that the worker asks for may come to, in bytes: the kernel refuses more."""
@@ -86,16 +87,21 @@ class Configure(_message.Message):
     def detector(self) -> Global___Detector:
         """Absent where there is none."""
 
+    @_builtins.property
+    def recordings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The paths of the recordings that the worker may open: it is told before it reads any camera, and can open no others."""
+
     def __init__(
         self,
         *,
         log_level: _builtins.str = ...,
         memory_bytes: _builtins.int = ...,
         detector: Global___Detector | None = ...,
+        recordings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "log_level", b"log_level", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "log_level", b"log_level", "memory_bytes", b"memory_bytes", "recordings", b"recordings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
