@@ -65,7 +65,7 @@ class KeyframeReader:
         self._video_s = self._keyframe_s = self._begun_s  # when the last ones came
         self._processor = Allowance(_PROCESSOR_SHARE, _PROCESSOR_S, self._begun_s)  # seconds
         self._keyframes = Allowance(_KEYFRAMES_A_SECOND, _KEYFRAMES_AT_ONCE, self._begun_s)
-        self._longest_s = 0.0  # from one keyframe to the next
+        self._longest_s: float | None = None  # from one keyframe to the next; None before the second
         self._found = False  # a whole keyframe
         self._damaged = False  # one that was not whole
 
@@ -160,7 +160,7 @@ class KeyframeReader:
             self._found_now.append((None, now_us))
             return
         if self._found:
-            self._longest_s = max(self._longest_s, now_s - self._keyframe_s)
+            self._longest_s = max(self._longest_s or 0.0, now_s - self._keyframe_s)
         self._found, self._keyframe_s = True, now_s
         # The newest packet has just come, so this keyframe earlier; but not before the last look.
         age_us = self._timeline.distance_us(keyframe.timestamp, self._assembler.newest_timestamp)
@@ -177,13 +177,13 @@ class KeyframeReader:
             )
         if now_s - self._keyframe_s <= MIN_PATIENCE_S:
             return
-        patience_s = max(MIN_PATIENCE_S, 3 * self._longest_s) if self._longest_s else FIRST_KEYFRAME_S
+        patience_s = FIRST_KEYFRAME_S if self._longest_s is None else max(MIN_PATIENCE_S, 3 * self._longest_s)
         if now_s - self._keyframe_s <= patience_s:
             return
         if not self._found and not self._damaged:
-            raise unsupported(f"no keyframe came within {patience_s:.0f} seconds")
+            raise unsupported(f"no keyframe came within {patience_s:.3g} seconds")
         raise CrowError(
             Kind.UNAVAILABLE,
             "stream_undecodable",
-            f"{self._session.where} sent no whole keyframe for {patience_s:.0f} seconds",
+            f"{self._session.where} sent no whole keyframe for {patience_s:.3g} seconds",
         )

@@ -71,8 +71,9 @@ def source_of(url: str, readers: ReadingThread) -> DirectSource:
     [(tiny_keyframes, "more than 120 keyframes a second"), (tiny_units, "more than 10% of a processor")],
 )
 def test_a_stream_that_no_camera_sends_ends_and_its_neighbour_goes_on(
-    flood: Callable[[], bytes], words: str, shop: dict[str, Path]
+    flood: Callable[[], bytes], words: str, shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("crow_daemon.direct.reader._PROCESSOR_S", 0.3)
     readers = ReadingThread()
     with ThreadedRtspServer(RtspServer({"cam": shop["h264"]})) as server, camera(flooding(flood())) as (url, _):
         good, bad = source_of(server.url("cam"), readers), source_of(url.text, readers)

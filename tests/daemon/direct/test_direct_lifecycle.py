@@ -104,7 +104,7 @@ def test_the_camera_is_told_that_nobody_watches_any_more(shop: dict[str, Path]) 
     [
         (Faults(close_after_s=0.3), "stream_lost"),
         (Faults(reset_after_s=0.3), "stream_lost"),
-        (Faults(stall_after_s=0.3), "stream_stalled"),
+        (Faults(stall_after_s=0.1), "stream_stalled"),
         (Faults(endless_headers=True), "answer_too_large"),
         (Faults(silent=True), "camera_timeout"),
         (Faults(refuse_auth=True), "auth_failed"),
@@ -113,8 +113,8 @@ def test_the_camera_is_told_that_nobody_watches_any_more(shop: dict[str, Path]) 
 def test_each_way_in_which_a_camera_fails_has_its_code(
     faults: Faults, code: str, shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "READ_TIMEOUT_S", 1.0)
-    monkeypatch.setattr("crow_daemon.direct.source.OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(reader, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("crow_daemon.direct.source.OPEN_TIMEOUT_S", 0.5)
     with (
         served(shop["h264"], faults) as server,
         reading(server.url("cam")) as source,
@@ -211,12 +211,12 @@ def test_what_one_reader_raises_ends_that_one_alone(shop: dict[str, Path]) -> No
 def test_a_camera_whose_pictures_nobody_takes_waits_and_costs_no_memory(
     shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(reader, "READ_TIMEOUT_S", 0.3)
     with served(shop["h264"]) as server, reading(server.url("cam")) as source:
         source.open()
         pictures = source.pictures()
         assert next(pictures) is not None
-        time.sleep(2.5)  # a dozen keyframes
+        time.sleep(0.6)  # dozens of keyframes, and twice the time-out
         assert source._reader is not None
         assert source._reader._held.qsize() <= reader._MOST_HELD + 3
         for _ in range(20):

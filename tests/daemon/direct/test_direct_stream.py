@@ -17,6 +17,7 @@ from true_pictures import TruePictures
 
 from crow_daemon.capture.keyframe_picture import KeyframePicture
 from crow_daemon.direct import reader
+from crow_daemon.rtsp import session
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Frame, TimeSource
 from crow_sim.encode import encode
@@ -85,7 +86,7 @@ def test_every_keyframe_comes_once_and_decodes_alone_as_within_its_stream(
     with served(shop[codec], packing=packing) as server, reading(server.url("cam")) as source:
         stream = source.open()
         pictures = whole(pictures_of(source, 7))
-    assert (stream.codec, stream.width, stream.height, stream.fps) == (codec, 640, 360, 25.0)
+    assert (stream.codec, stream.width, stream.height, stream.fps) == (codec, 640, 360, 100.0)
     assert (stream.reader, stream.mode) == ("direct", "keyframe")
     assert len(pictures) == 7
     assert {(picture.width, picture.height) for picture in pictures} == {(640, 360)}
@@ -96,7 +97,7 @@ def test_every_keyframe_comes_once_and_decodes_alone_as_within_its_stream(
 def test_pictures_in_several_slices_are_kept_together(codec: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     noise = [rng.integers(0, 255, (240, 320, 3), np.uint8) for _ in range(10)]
-    encode(tmp_path / "slices.mp4", noise, 25, codec, gop_s=0.2, slices=4)  # type: ignore[arg-type]
+    encode(tmp_path / "slices.mp4", noise, 100, codec, gop_s=0.05, slices=4)  # type: ignore[arg-type]
     with served(tmp_path / "slices.mp4") as server, reading(server.url("cam")) as source:
         source.open()
         assert_in_order(whole(pictures_of(source, 4)), tmp_path / "slices.mp4")
@@ -104,20 +105,22 @@ def test_pictures_in_several_slices_are_kept_together(codec: str, tmp_path: Path
 
 @pytest.mark.parametrize("auth", ["basic", "digest", "digest-sha256"])
 def test_the_session_is_kept_alive_with_its_login_through_nonces_that_go_stale(
-    auth: Scheme, shop: dict[str, Path]
+    auth: Scheme, shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "_MOST_SILENT_S", 0.2)
     nonces = None if auth == "basic" else 2
     with (
-        served(shop["h264"], auth=auth, nonce_requests=nonces, session_s=2) as server,
+        served(shop["h264"], auth=auth, nonce_requests=nonces, session_s=1) as server,
         reading(server.url("cam")) as source,
     ):
         source.open()
         began_s = time.monotonic()
         for picture in source.pictures():
             assert picture is not None
-            if time.monotonic() - began_s > 3.5:
+            asked = [seen.method for seen in server.requests]
+            lasted_s = time.monotonic() - began_s
+            if asked.count("GET_PARAMETER") >= 3 and (lasted_s > 1.3 or nonces):  # the session would have ended by now
                 break
-        asked = [seen.method for seen in server.requests]
     assert asked.count("GET_PARAMETER") >= 3
     assert asked.count("PLAY") <= 2
 
@@ -134,7 +137,7 @@ def test_a_keyframe_that_misses_a_packet_is_damaged_and_never_given_out(codec: s
 
 def test_garbage_between_packets_costs_no_keyframe(shop: dict[str, Path]) -> None:
     with (
-        served(shop["h264"], Faults(garbage_after_s=0.6)) as server,
+        served(shop["h264"], Faults(garbage_after_s=0.1)) as server,
         reading(server.url("cam")) as source,
     ):
         source.open()
@@ -144,7 +147,7 @@ def test_garbage_between_packets_costs_no_keyframe(shop: dict[str, Path]) -> Non
 
 @pytest.mark.parametrize(
     "faults",
-    [Faults(restart_after_s=0.7), Faults(wrap_after_s=0.7), Faults(wrap_after_s=0.7, reports=False)],
+    [Faults(restart_after_s=0.1), Faults(wrap_after_s=0.1), Faults(wrap_after_s=0.1, reports=False)],
     ids=["the encoder restarts", "numbers wrap", "numbers wrap without reports"],
 )
 def test_times_go_on_evenly_when(faults: Faults, shop: dict[str, Path]) -> None:
@@ -154,7 +157,9 @@ def test_times_go_on_evenly_when(faults: Faults, shop: dict[str, Path]) -> None:
         assert source.clock_jumps == 0
     distances_ms = [round((after.capture_us - before.capture_us) / 1000) for before, after in pairwise(pictures)]
     assert len(pictures) == 12
-    assert all(abs(distance_ms - 200) < 60 for distance_ms in distances_ms), distances_ms
+    assert sum(abs(distance_ms - 20) < 5 for distance_ms in distances_ms) >= 10, distances_ms
+    # A new source goes on by our clock, to which pictures of one look may be the same moment.
+    assert all(0 <= distance_ms < 300 for distance_ms in distances_ms), distances_ms
     assert abs(pictures[-1].capture_us - time.time_ns() // 1000) < 2_000_000
 
 
@@ -188,7 +193,7 @@ def test_another_resolution_in_mid_stream_is_followed(shop: dict[str, Path]) -> 
             if sizes[-1:] == [(800, 448)]:
                 break
     assert sizes[0] == (640, 360)
-    assert len(sizes) < 15
+    assert len(sizes) < 40
 
 
 @pytest.mark.parametrize(("codec", "other"), [("h264", "hevc"), ("hevc", "h264")])
@@ -206,7 +211,7 @@ def test_another_codec_in_mid_stream_ends_the_connection(codec: str, other: str,
 def test_a_picture_that_is_refreshed_bit_by_bit_is_for_another_reader(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "refreshed.mp4"), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=25, options={"x264-params": "intra-refresh=1:keyint=10:bframes=0"}
+            "libx264", rate=100, options={"x264-params": "intra-refresh=1:keyint=10:bframes=0"}
         )
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for number in range(60):
@@ -224,18 +229,18 @@ def test_a_picture_that_is_refreshed_bit_by_bit_is_for_another_reader(tmp_path: 
 def test_a_stream_without_keyframes_for_long_is_for_another_reader(
     shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "FIRST_KEYFRAME_S", 1.0)
-    monkeypatch.setattr(reader, "MIN_PATIENCE_S", 1.0)
+    monkeypatch.setattr(reader, "FIRST_KEYFRAME_S", 0.5)
+    monkeypatch.setattr(reader, "MIN_PATIENCE_S", 0.5)
     with served(shop["h264"]) as server, reading(server.url("cam")) as source:
         without(server, lambda unit: unit.is_key)
         source.open()
-        with pytest.raises(CrowError, match="no keyframe came within 1 seconds") as caught:
+        with pytest.raises(CrowError, match=r"no keyframe came within 0\.5 seconds") as caught:
             list(source.pictures())
     assert caught.value.code == "direct_unsupported"
 
 
 def test_keyframes_that_cease_end_the_connection(shop: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MIN_PATIENCE_S", 1.0)
+    monkeypatch.setattr(reader, "MIN_PATIENCE_S", 0.5)
     with served(shop["h264"]) as server, reading(server.url("cam")) as source:
         source.open()
         pictures = source.pictures()
