@@ -10,6 +10,7 @@ from av.video.stream import VideoStream
 from crow_daemon.capture.choice import why_decoded
 from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.pyav_source import Packet, PyavPicture, PyavSource, Stamp, microseconds
+from crow_daemon.capture.sampler import EARLY
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.registry.camera import Camera, CaptureMode, Recording
 from crow_shared.clock import Clock
@@ -53,7 +54,7 @@ class RecordingSource(PyavSource):
         with self._open_container() as container:
             self._look_ahead(container)
         stream = super().open()
-        self._start_at_us = self._goes_on_at_us(stream.end_us)
+        self._start_at_us = self._goes_on_at_us(stream)
         return stream
 
     def pictures(self) -> Iterator[PyavPicture | None]:
@@ -90,14 +91,23 @@ class RecordingSource(PyavSource):
         except av.FFmpegError:
             return  # a damaged file tells so again when it is read
 
-    def _goes_on_at_us(self, end_us: int | None) -> int | None:
+    def _goes_on_at_us(self, stream: StreamInfo) -> int | None:
         """The capture time to go on at; None to read from the start."""
-        interval_us = self._camera.sample_interval_us
+        interval_us, end_us = self._camera.sample_interval_us, stream.end_us
         if self._after_us is None or self._after_us < self._recording.start_us:
             return None
         if end_us is not None and self._after_us > end_us + interval_us:  # containers tell their length about right
             return None
-        return (self._after_us // interval_us + 1) * interval_us
+        tick, into_us = divmod(self._after_us, interval_us)
+        # Of pictures a little less than a tick apart, one so late in its tick has been taken for the next one.
+        early = self._distance_us(stream) < interval_us and into_us >= interval_us * (1 - EARLY)
+        return (tick + 1 + early) * interval_us
+
+    def _distance_us(self, stream: StreamInfo) -> float:
+        """How far apart the pictures are that samples are taken from."""
+        if self._rhythm.enough and self._rhythm.longest_us is not None:
+            return self._rhythm.longest_us
+        return 1_000_000 / stream.fps if stream.fps else 0.0
 
     def _skip_ahead(self) -> None:
         """Goes to a keyframe before the time to start at, where the container finds one; else all is read again."""

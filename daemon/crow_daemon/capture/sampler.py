@@ -5,7 +5,7 @@ is taken. So the rate cannot drift, cameras of one rate sample the same instants
 at the present tick at once, without catching up.
 
 Where pictures are as rare as ticks (keyframes alone), and come near the border between two of them, jitter would put
-two pictures into one tick and none into the next. There a picture may be taken up to `_EARLY` before its tick begins.
+two pictures into one tick and none into the next. There a picture may be taken up to `EARLY` before its tick begins.
 
 Invariants
 1. At most one sample per tick; between two samples lie as many ticks as `take` reports for the second.
@@ -13,7 +13,7 @@ Invariants
 3. Pictures that come about one interval apart all become samples, wherever in their ticks they lie.
 """
 
-_EARLY = 0.25  # intervals
+EARLY = 0.25  # intervals
 _RARE = 0.75  # intervals: pictures that are further apart are as rare as ticks
 
 
@@ -46,6 +46,6 @@ class Sampler:
     def _tick_of(self, capture_us: int) -> int:
         tick = capture_us // self._interval_us
         if tick == self._last_tick and self._rare > 1:  # the first may stand behind a hole
-            early = capture_us % self._interval_us >= self._interval_us * (1 - _EARLY)
+            early = capture_us % self._interval_us >= self._interval_us * (1 - EARLY)
             return tick + 1 if early else tick
         return tick

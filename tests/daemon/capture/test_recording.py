@@ -1,6 +1,7 @@
 """Recordings: read with their own time, to their end, once."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from camera_rig import CollectingSink, RunningCamera, assert_balanced, eventually, write_clip
@@ -65,6 +66,26 @@ def test_a_recording_interrupted_after_any_frame_goes_on_with_the_next(
         halved.room = None
         read(path, halved, interval_ms)
         assert [frame.capture_us for frame in halved.frames] == [frame.capture_us for frame in whole.frames], room
+
+
+@pytest.mark.parametrize(
+    ("clip", "interval_ms"),
+    [({"gop_s": 0.4}, 500), ({"fps": 2, "gop_s": 20}, 600)],  # keyframes by themselves; decoded in order
+    ids=["keyframes", "slow"],
+)
+def test_an_interruption_adds_no_frame_where_pictures_are_a_little_less_than_a_tick_apart(
+    clip: dict[str, Any], interval_ms: int, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / "clip.mp4", "h264", seconds=5, **clip)
+    whole = CollectingSink()
+    read(path, whole, interval_ms)
+    for room in range(1, len(whole.frames)):
+        halved = CollectingSink()
+        halved.room = room
+        read(path, halved, interval_ms)
+        halved.room = None
+        read(path, halved, interval_ms)
+        assert len(whole.frames) - 1 <= len(halved.frames) <= len(whole.frames), room
 
 
 def test_an_earlier_recording_of_the_camera_is_read_from_its_start(streams: dict[str, Path]) -> None:
