@@ -54,7 +54,6 @@ class Substream:
     def stop(self) -> None:
         """Asks the thread to end; from any thread, before `start` as well."""
         self._stop.set()
-        self._forget()
         if source := self._source:
             source.stop()
 
@@ -131,7 +130,7 @@ class Substream:
                 self._refuse_rare(distances_s)
             before_s = arrival_s
             with self._came:
-                self._delivers = not self._stop.is_set()
+                self._delivers = True
                 self._recent.append((arrival_s, picture))
                 self._came.notify_all()
             self._memory.substream_reads()
