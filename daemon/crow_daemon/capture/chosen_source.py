@@ -20,10 +20,10 @@ from crow_daemon.direct.failures import DIRECT_UNSUPPORTED
 from crow_daemon.direct.source import DirectSource
 from crow_daemon.registry.camera import Blur, Camera, CaptureMode, GateMode, ReaderChoice, Recording, RtspAddress
 from crow_daemon.registry.secret import Credentials
+from crow_daemon.rtsp.failures import STREAM_UNDECODABLE
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
-_STREAM_UNDECODABLE = "stream_undecodable"  # of one whose packets have long held no whole picture
 _UNDECODABLE_KEYFRAMES = 2  # so many in a row, and they do not decode alone
 _RECONSIDERED_EVERY_S = 1.0
 
@@ -150,7 +150,7 @@ class ChosenSource:
         """What to raise for it: the same, or that another way fits."""
         if error.code == DIRECT_UNSUPPORTED and self._camera.reader is ReaderChoice.AUTO:
             self._memory.direct_failed(error.message, self._clock.monotonic_s())
-        elif error.code != _STREAM_UNDECODABLE:
+        elif error.code != STREAM_UNDECODABLE:
             return error
         try:
             self._reconsider()

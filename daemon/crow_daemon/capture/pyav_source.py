@@ -26,13 +26,13 @@ from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.pyav_coded import KeyframePackets
 from crow_daemon.capture.pyav_pixels import DecodedPicture
 from crow_daemon.capture.source import StreamInfo
+from crow_daemon.rtsp.failures import FIRST_KEYFRAME_S
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import TimeSource
 
 av.logging.set_level(None)  # its log lines hold passwords, and logging from decoder threads can deadlock
 
-FIRST_PICTURE_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
 MIN_PATIENCE_S = 5.0  # later: this, or twice the longest distance of keyframes
 _UNUSABLE_KEYFRAMES = 2  # so many in a row, and the stream is not one whose keyframes stand for themselves
 
@@ -138,7 +138,7 @@ class PyavSource(ABC):
 
     def _patience_s(self) -> float:
         if not self._pictures:
-            return FIRST_PICTURE_S
+            return FIRST_KEYFRAME_S
         return max(MIN_PATIENCE_S, 2 * (self._rhythm.longest_us or 0) / 1_000_000)
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

@@ -11,15 +11,16 @@ from av.video.stream import VideoStream
 
 from crow_daemon.capture.capture_time import CaptureClock
 from crow_daemon.capture.keyframes import KeyframeRhythm
-from crow_daemon.capture.pyav_source import FIRST_PICTURE_S, Packet, PyavPicture, PyavSource, Stamp
+from crow_daemon.capture.pyav_source import Packet, PyavPicture, PyavSource, Stamp
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.registry.camera import RtspAddress
 from crow_daemon.registry.secret import Credentials
-from crow_daemon.relay.relay import STREAM_UNDECODABLE, Relay
+from crow_daemon.relay.relay import Relay
+from crow_daemon.rtsp.failures import FIRST_KEYFRAME_S, STREAM_UNDECODABLE
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
-_TIMEOUTS_S = (10.0, FIRST_PICTURE_S)  # to open and to read: the relay tells earlier, and why
+_TIMEOUTS_S = (10.0, FIRST_KEYFRAME_S)  # to open and to read: the relay tells earlier, and why
 _OPTIONS = {
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtp,tcp",
@@ -123,7 +124,7 @@ class RtspSource(PyavSource):
     def _waited(self, seconds: float) -> None:
         # A read that times out gives the picture that the parser held back; the error would come with the next read,
         # after the same time again.
-        if seconds >= FIRST_PICTURE_S:
+        if seconds >= FIRST_KEYFRAME_S:
             self._undecodable()
 
     def _undecodable(self) -> None:

@@ -15,8 +15,8 @@ import struct
 from typing import Literal
 
 from crow_daemon.direct.keyframes import KeyframeAssembler
-from crow_daemon.direct.payloads import Look
 from crow_daemon.rtsp.message import Answer, next_answer
+from crow_daemon.rtsp.payloads import Look
 from crow_daemon.rtsp.rtp import HEADER_BYTES, PLAIN, SenderReport, payload_begin, sender_report
 from crow_shared.errors import CrowError, Kind
 

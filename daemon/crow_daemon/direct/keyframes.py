@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from crow_daemon.capture.source import Coded
 from crow_daemon.direct.failures import unsupported
-from crow_daemon.direct.payloads import PAYLOADS
+from crow_daemon.rtsp.failures import STREAM_UNDECODABLE
+from crow_daemon.rtsp.payloads import PAYLOADS
 from crow_daemon.rtsp.rtp import PLAIN, payload_of
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
@@ -164,7 +165,7 @@ class KeyframeAssembler:
         """FU-A (RFC 6184 section 5.8) or FU (RFC 7798 section 4.4.3)."""
         header_bytes = self._payloads.header_bytes
         mark = payload[header_bytes]
-        kind = mark & (31 if self._encoding is Encoding.H264 else 63)
+        kind = mark & self._payloads.fragment_kind
         if kind not in self._keyframe_slices:
             self._is_mixed = self._is_mixed or kind in OTHER_SLICES[self._encoding]
             return
@@ -208,7 +209,7 @@ class KeyframeAssembler:
             self._aliens += 1
             if self._aliens > _MAX_ALIENS:
                 raise CrowError(
-                    Kind.UNAVAILABLE, "stream_undecodable", "the camera sends something else than it described"
+                    Kind.UNAVAILABLE, STREAM_UNDECODABLE, "the camera sends something else than it described"
                 )
         elif kind in OTHER_SLICES[self._encoding]:
             self._is_mixed = True

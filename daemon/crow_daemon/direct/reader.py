@@ -18,12 +18,11 @@ from crow_daemon.direct.failures import unsupported
 from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
 from crow_daemon.direct.timeline import Timeline
+from crow_daemon.rtsp.failures import FIRST_KEYFRAME_S, READ_TIMEOUT_S, STREAM_UNDECODABLE
 from crow_daemon.rtsp.session import Session
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
-READ_TIMEOUT_S = 4.0
-FIRST_KEYFRAME_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
 MIN_PATIENCE_S = 10.0  # later: this, or three times the longest distance of keyframes
 YOUNG_S = 2.0  # for so long the system does not know yet how much it has to hold between two looks
 
@@ -184,6 +183,6 @@ class KeyframeReader:
             raise unsupported(f"no keyframe came within {patience_s:.3g} seconds")
         raise CrowError(
             Kind.UNAVAILABLE,
-            "stream_undecodable",
+            STREAM_UNDECODABLE,
             f"{self._session.where} sent no whole keyframe for {patience_s:.3g} seconds",
         )

@@ -23,12 +23,11 @@ from crow_daemon.relay.camera_stream import CameraStream, camera_stream
 from crow_daemon.relay.local_server import LocalServer
 from crow_daemon.relay.whole_pictures import WholePictures
 from crow_daemon.rtsp.connection import RtspConnection
+from crow_daemon.rtsp.failures import READ_TIMEOUT_S, STREAM_UNDECODABLE
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding
 
 CONNECT_S = 5.0  # for the camera to be reached and to describe its stream
-STREAM_UNDECODABLE = "stream_undecodable"  # the CrowError code of packets without a whole picture for long
-READ_TIMEOUT_S = 4.0  # of silence, and the stream is stalled
 _OPEN_S = 8.0  # for libav to ask for it
 # Between two looks at what has come; no even part of a second, so that some keyframe soon comes just before a look, and
 # the time of capture can be told from it.

@@ -8,31 +8,27 @@ Invariants
    picture's first packet), and only if no sequence number was missing from the one before it to its end.
 2. After a hole nothing is passed on before the next whole keyframe. Only a stream that has none for
    `MOST_UNTIL_KEYFRAME_S` is passed on without (its pictures refresh in other ways).
-3. What is held is bounded by `MAX_PICTURE_BYTES`; a larger picture is a damaged one.
+3. What is held is bounded by `MOST_HELD_BYTES`; a larger picture is a damaged one.
 4. With `keyframes_only`, a keyframe is passed on and the picture behind it, by whose beginning libav knows that the
    keyframe has ended; and everything of the first `_WHOLE_AT_FIRST_S`, by which libav gets to know the stream.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from crow_daemon.rtsp.payloads import PAYLOADS
+from crow_daemon.rtsp.rtp import payload_begin
 from crow_shared.frame import Encoding
+from crow_shared.h26x import KEYFRAME_SLICES, OTHER_SLICES
 
-MAX_PICTURE_BYTES: Final = 4 << 20
+MOST_HELD_BYTES: Final = 4 << 20  # more than a frame may have: these pictures are scaled down
 MOST_UNTIL_KEYFRAME_S: Final = 60
 _CLOCK_HZ = 90_000
 _WHOLE_AT_FIRST_S = 2
 _HEADER = struct.Struct(">BBHII")
 _VERSION, _MARKER = 2, 0x80
 _LATE = 0x8000  # a sequence number that is so far ahead is one of the past
-
-# Whether slices are a keyframe's, by NAL unit type: ITU-T H.264 table 7-1 and RFC 6184, ITU-T H.265 table 7-1 and RFC
-# 7798. A picture of which no packet tells (unusual ways of packing) may be one.
-_H264_SLICES = {**dict.fromkeys(range(1, 5), False), 5: True}
-_H264_STAP_A, _H264_FRAGMENTS = 24, (28, 29)
-_H265_SLICES = {**dict.fromkeys(range(10), False), **dict.fromkeys(range(16, 22), True)}
-_H265_AP, _H265_FRAGMENT = 48, 49
 
 
 class WholePictures:
@@ -72,7 +68,7 @@ class WholePictures:
             self.expected, self._timestamp = sequence + 1 & 0xFFFF, timestamp
             self._held.append(packet)
             self._held_bytes += len(packet)
-            if self._held_bytes > MAX_PICTURE_BYTES:
+            if self._held_bytes > MOST_HELD_BYTES:
                 self._broken, self._held = True, [packet]
             if self._is_key is None:
                 self._is_key = _holds_keyframe(self._encoding, packet)
@@ -123,25 +119,18 @@ class WholePictures:
 
 def _holds_keyframe(encoding: Encoding, packet: bytes) -> bool | None:
     """Whether a packet is of a picture that decoding may begin with; None when it does not tell."""
-    begin = _HEADER.size + 4 * (packet[0] & 0x0F)
-    if packet[0] & 0x10:  # a header extension
-        begin += 4 + 4 * int.from_bytes(packet[begin + 2 : begin + 4], "big")
-    payload = packet[begin : begin + 3]
-    if len(payload) < 3:
+    layout, begin = PAYLOADS[encoding], payload_begin(packet, 0, len(packet))
+    header = packet[begin : begin + layout.header_bytes + 1]
+    if len(header) <= layout.header_bytes:
         return None
-    if encoding is Encoding.H264:
-        kind = payload[0] & 31
-        if kind == _H264_STAP_A:
-            return _first_told(_H264_SLICES, (unit & 31 for unit in _aggregated(packet, begin + 1)))
-        return _H264_SLICES.get(payload[1] & 31 if kind in _H264_FRAGMENTS else kind)
-    kind = payload[0] >> 1 & 63
-    if kind == _H265_AP:
-        return _first_told(_H265_SLICES, (unit >> 1 & 63 for unit in _aggregated(packet, begin + 2)))
-    return _H265_SLICES.get(payload[2] & 63 if kind == _H265_FRAGMENT else kind)
-
-
-def _first_told(slices: Mapping[int, bool], kinds: Iterable[int]) -> bool | None:
-    return next((slices[kind] for kind in kinds if kind in slices), None)
+    kinds = [layout.kinds[header[0]]]
+    if kinds == [layout.aggregate]:
+        kinds = [layout.kinds[first] for first in _aggregated(packet, begin + layout.header_bytes)]
+    elif kinds == [layout.fragment]:
+        kinds = [header[-1] & layout.fragment_kind]
+    slices = (kind for kind in kinds if kind in KEYFRAME_SLICES[encoding] | OTHER_SLICES[encoding])
+    first_slice = next(slices, None)  # all of a picture are alike
+    return None if first_slice is None else first_slice in KEYFRAME_SLICES[encoding]
 
 
 def _aggregated(packet: bytes, begin: int) -> Iterator[int]:

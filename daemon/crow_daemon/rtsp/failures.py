@@ -7,6 +7,9 @@ from crow_daemon.registry.url import CameraUrl
 from crow_daemon.rtsp.message import Answer
 from crow_shared.errors import CrowError, Kind
 
+STREAM_UNDECODABLE = "stream_undecodable"  # the CrowError code of packets without a whole picture for long
+READ_TIMEOUT_S = 4.0  # of silence, and the stream is stalled
+FIRST_KEYFRAME_S = 30.0  # a camera may send the rest of a long group of pictures before its first keyframe
 REDIRECTS = (301, 302, 303, 305, 307, 308)
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crow_daemon.relay.whole_pictures import MAX_PICTURE_BYTES, WholePictures
+from crow_daemon.relay.whole_pictures import MOST_HELD_BYTES, WholePictures
 from crow_shared.frame import Encoding
 
 FPS, GOP = 25, 10
@@ -103,7 +103,7 @@ def test_a_picture_without_end_is_dropped_and_not_held() -> None:
     whole = WholePictures(Encoding.H264)
     packets = [rtp(number, 0, H264[True] + bytes(60_000), marked=False) for number in range(200)]
     whole.take(packets)
-    assert sum(map(len, whole._held)) <= MAX_PICTURE_BYTES
+    assert sum(map(len, whole._held)) <= MOST_HELD_BYTES
     assert whole.take([rtp(200, 90_000, H264[False], marked=True)]) == []
     assert whole.damaged >= 1
 

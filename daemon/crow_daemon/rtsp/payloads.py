@@ -24,6 +24,7 @@ class Payloads:
     header_bytes: int  # of a NAL unit
     aggregate: int
     fragment: int
+    fragment_kind: int  # the bits of a fragment's header that are the type of its NAL unit
     sei: int
     interleaved: frozenset[int]  # kinds whose NAL units come in another order than that of decoding, or extended
     alien: frozenset[int]  # kinds that no camera sends: a stream of another codec has them in every picture
@@ -47,8 +48,8 @@ class Payloads:
 
     def fragment_bytes(self) -> bytes:
         """What to do with a fragment whose header is the index."""
-        kinds = 31 if self.encoding is Encoding.H264 else 63
-        return bytes(Look.TAKE if byte & kinds in KEYFRAME_SLICES[self.encoding] else Look.SKIP for byte in range(256))
+        taken = KEYFRAME_SLICES[self.encoding]
+        return bytes(Look.TAKE if byte & self.fragment_kind in taken else Look.SKIP for byte in range(256))
 
     @property
     def _kept(self) -> frozenset[int]:
@@ -61,6 +62,7 @@ PAYLOADS = {
         header_bytes=1,
         aggregate=24,  # STAP-A
         fragment=28,  # FU-A
+        fragment_kind=31,
         sei=6,
         interleaved=frozenset({25, 26, 27, 29}),  # STAP-B, MTAP16, MTAP24, FU-B
         alien=frozenset({0, 2, 3, 4, 22, 23, 30, 31}),
@@ -70,6 +72,7 @@ PAYLOADS = {
         header_bytes=2,
         aggregate=48,  # AP
         fragment=49,  # FU
+        fragment_kind=63,
         sei=39,
         interleaved=frozenset({50}),  # PACI
         alien=frozenset({*range(10, 16), *range(22, 32), *range(41, 48), *range(51, 64)}),
