@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crow_daemon.capture.capture_time import CaptureClock
-from crow_daemon.capture.keyframes import KeyframeRhythm
+from crow_daemon.capture.rhythm import KeyframeRhythm
 from crow_daemon.registry.camera import (
     Blur,
     Camera,

@@ -22,9 +22,9 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from crow_daemon.capture.keyframe_picture import DecoderOnDemand, KeyframePicture
-from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.pyav_coded import KeyframePackets
 from crow_daemon.capture.pyav_pixels import DecodedPicture
+from crow_daemon.capture.rhythm import KeyframeRhythm
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.rtsp.failures import FIRST_KEYFRAME_S
 from crow_shared.clock import Clock

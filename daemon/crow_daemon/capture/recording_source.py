@@ -8,8 +8,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from crow_daemon.capture.choice import why_decoded
-from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.pyav_source import Packet, PyavPicture, PyavSource, Stamp, microseconds
+from crow_daemon.capture.rhythm import KeyframeRhythm
 from crow_daemon.capture.sampler import EARLY
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.registry.camera import Camera, CaptureMode, Recording

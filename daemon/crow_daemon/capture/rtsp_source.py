@@ -10,8 +10,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from crow_daemon.capture.capture_time import CaptureClock
-from crow_daemon.capture.keyframes import KeyframeRhythm
 from crow_daemon.capture.pyav_source import Packet, PyavPicture, PyavSource, Stamp
+from crow_daemon.capture.rhythm import KeyframeRhythm
 from crow_daemon.capture.source import StreamInfo
 from crow_daemon.registry.camera import RtspAddress
 from crow_daemon.registry.secret import Credentials

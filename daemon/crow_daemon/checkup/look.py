@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from crow_daemon.capture.encoder import encode_jpeg
-from crow_daemon.capture.keyframes import KeyframeRhythm
+from crow_daemon.capture.rhythm import KeyframeRhythm
 from crow_daemon.capture.sight import SampleSight
 from crow_daemon.capture.source import Picture, Source, StreamInfo
 from crow_daemon.capture.timed import stopped_after

@@ -19,7 +19,7 @@ from crow_daemon.direct.interleaved import InterleavedStream
 from crow_daemon.direct.keyframes import Keyframe, KeyframeAssembler
 from crow_daemon.direct.timeline import Timeline
 from crow_daemon.rtsp.failures import FIRST_KEYFRAME_S, READ_TIMEOUT_S, STREAM_UNDECODABLE
-from crow_daemon.rtsp.session import Session
+from crow_daemon.rtsp.session import RtspSession
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 
@@ -42,7 +42,7 @@ class KeyframeReader:
 
     def __init__(
         self,
-        session: Session,
+        session: RtspSession,
         stream: InterleavedStream,
         assembler: KeyframeAssembler,
         timeline: Timeline,

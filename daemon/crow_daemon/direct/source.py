@@ -16,7 +16,7 @@ from crow_daemon.registry.secret import Credentials
 from crow_daemon.registry.url import CameraUrl
 from crow_daemon.rtsp.connection import RtspConnection
 from crow_daemon.rtsp.sdp import VideoDescription
-from crow_daemon.rtsp.session import Session
+from crow_daemon.rtsp.session import RtspSession
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import Encoding
@@ -56,7 +56,7 @@ class DirectSource:
         self._stop = threading.Event()
         self._capture_clock = capture_clock
         self._connection = RtspConnection(url, credentials)
-        self._session = Session(self._connection)
+        self._session = RtspSession(self._connection)
         self._reader: KeyframeReader | None = None
         self._pictures: Iterator[KeyframePicture | None] = iter(())
         self._early: list[KeyframePicture | None] = []  # that came while the stream was being opened

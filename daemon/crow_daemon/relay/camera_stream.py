@@ -24,7 +24,7 @@ from crow_daemon.rtsp.connection import RtspConnection
 from crow_daemon.rtsp.message import BEGINS, next_answer
 from crow_daemon.rtsp.rtp import receiver_report
 from crow_daemon.rtsp.sdp import VideoDescription
-from crow_daemon.rtsp.session import INTERLEAVED, Session
+from crow_daemon.rtsp.session import INTERLEAVED, RtspSession
 from crow_shared.errors import CrowError, Kind
 
 _RECEIVE_BYTES = 256 << 10
@@ -56,7 +56,7 @@ class CameraStream(ABC):
 
     def __init__(self, connection: RtspConnection, transport: str) -> None:
         """`connection` is connected; `transport` is a value of the Transport header."""
-        self._session = Session(connection, transport)
+        self._session = RtspSession(connection, transport)
         self._socket: socket.socket | None = None  # once it plays
         self._received = bytearray()
         self._over = False

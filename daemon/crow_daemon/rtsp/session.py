@@ -31,7 +31,7 @@ _INTERLEAVED_CHANNELS = re.compile(r"interleaved=([0-9]{1,3})-([0-9]{1,3})", re.
 _SESSION = re.compile(r"([\x21-\x3a\x3c-\x7e]{1,200})(?:\s*;\s*timeout\s*=\s*([0-9]{1,6}))?.*", re.IGNORECASE)
 
 
-class Session:
+class RtspSession:
     """Used by one thread."""
 
     def __init__(self, connection: RtspConnection, transport: str = INTERLEAVED) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from crow_daemon.capture.keyframes import KeyframeRhythm
+from crow_daemon.capture.rhythm import KeyframeRhythm
 
 SECOND_US = 1_000_000
 
