@@ -4,6 +4,7 @@ The camera's name says what it does, some pictures after it was opened.
 """
 
 import ctypes
+import hashlib
 import os
 import subprocess
 import threading
@@ -38,7 +39,13 @@ def hang() -> None:
 
 def block() -> None:
     """Native code that never comes back; other threads go on."""
+    checkpoint._REASONABLE_S[checkpoint.Phase.READING] = 3.0
     time.sleep(1000)
+
+
+def spin() -> None:
+    """Native code that never comes back and keeps a processor busy, as a decoder that runs in circles does."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 
 
 def leak() -> None:
@@ -74,7 +81,7 @@ def _succeeds(attempt: Callable[[], object]) -> bool:
     return True
 
 
-DEEDS: dict[str, Callable[[], None]] = {deed.__name__: deed for deed in (crash, hang, block, leak)}
+DEEDS: dict[str, Callable[[], None]] = {deed.__name__: deed for deed in (crash, hang, block, spin, leak)}
 
 
 class StrangeSource:
@@ -115,5 +122,4 @@ def source_of(
 
 
 if __name__ == "__main__":
-    checkpoint._REASONABLE_S[checkpoint.Phase.READING] = 3.0
     main(source_of)

@@ -90,6 +90,22 @@ async def test_a_camera_that_keeps_killing_its_worker_soon_sits_alone(
         assert rig.snapshot(strange.id).counters.dropped[reason] > 0
 
 
+async def test_a_decoder_that_runs_in_circles_costs_the_cameras_of_its_worker_seconds(
+    registry: Registry, server: RtspServer
+) -> None:
+    registry.add(good_camera(server, "till"), LOGIN.password)
+    async with running_pool(PoolRig(registry, program=STRANGE)) as rig:
+        await rig.until_frames(1)
+        registry.add(strange_camera("spin"), Secret("x"))
+        await rig.until(lambda: rig.snapshot().worker_losses == {"worker_hung": 1}, "noticed")
+        last_before = rig.line.of("till")[-1]
+        await rig.until_frames(1)
+        assert "hung at reading a-spin" in (rig.snapshot("a-spin").last_error or "")
+        assert rig.snapshot("a-spin").worker_pid != rig.snapshot().worker_pid, "the culprit sits alone at once"
+    first_after = next(frame for frame in rig.line.of("till") if frame.capture_us > last_before.capture_us)
+    assert first_after.capture_us - last_before.capture_us < AGAIN_S * 1_000_000
+
+
 async def test_a_worker_that_was_killed_from_outside_is_replaced_as_it_was(
     registry: Registry, server: RtspServer
 ) -> None:
