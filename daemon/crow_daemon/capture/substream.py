@@ -93,7 +93,6 @@ class Substream:
                 self._forget()
 
     def _failed(self, why: str) -> None:
-        log.warning("substream failed", camera=self._camera.id, reason=why)
         self._memory.substream_failed(why, self._clock.monotonic_s())
 
     def _read_as_it_fits(self) -> None:
