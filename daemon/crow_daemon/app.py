@@ -148,6 +148,7 @@ class Daemon:
             else:
                 if version_now != announced:
                     announced = version_now
+                    await asyncio.to_thread(self._ledger.flush)  # a recording's beginning, before its first frame
                     self._uplink.reannounce()
             now_s = self._clock.monotonic_s()
             if now_s - let_go_s >= LET_GO_EVERY_S:

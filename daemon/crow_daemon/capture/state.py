@@ -201,6 +201,15 @@ class CameraMonitor:
         """What became of the sample of that time."""
         self._account.outcome(capture_us, outcome)
 
+    def is_there(self, capture_us: int) -> bool:
+        """Whether the frame of that time is not needed: its sample was settled before the capture was interrupted."""
+        return self._account.is_there(capture_us)
+
+    @property
+    def resume_after_us(self) -> int | None:
+        """The capture time behind which an interrupted recording goes on; None where that is not known."""
+        return self._account.resume_after_us
+
     def alert(self, word: str | None, at: Moment | None = None) -> None:
         """Something is wrong with what the camera shows; None: not any more."""
         with self._lock:

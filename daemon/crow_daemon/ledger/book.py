@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from crow_daemon.ledger.account import CameraAccount, Standing
+from crow_daemon.ledger.account import CameraAccount, RecordingStanding, Standing
+from crow_daemon.ledger.live_account import LiveAccount
+from crow_daemon.ledger.recording_account import RecordingAccount
 from crow_daemon.ledger.tally import Minutes
-from crow_daemon.registry.camera import Camera
+from crow_daemon.registry.camera import Camera, Recording
+from crow_daemon.spool.accounts import CameraMark
 from crow_shared.clock import Moment
 from crow_shared.frame import Frame
 
@@ -39,8 +42,11 @@ class Book:
         """Empty."""
         self._lock = threading.RLock()  # guards the accounts' state, too
         self._minutes = Minutes()
+        self._being_written: set[str] = set()  # cameras whose minutes were taken, and may come back
         self._accounts: dict[str, CameraAccount] = {}
         self._spooled: dict[str, int] = {}
+        self._recordings: Mapping[str, RecordingStanding] = {}  # as they were when the daemon began, by camera
+        self._last_captures_us: dict[str, int] = {}  # of frames in the spool, by camera
 
     def follow(self, cameras: Iterable[Camera], at: Moment) -> None:
         """These cameras, and no others, are expected to give samples from now on."""
@@ -52,17 +58,21 @@ class Book:
                 self.account(camera, at).change(camera, at)
 
     def account(self, camera: Camera, at: Moment) -> CameraAccount:
-        """The account of a camera; one that is not followed yet is from now on."""
+        """The account of a camera, or of the recording that it reads; one that is not followed yet is from now on."""
         with self._lock:
-            if camera.id not in self._accounts:
-                self._accounts[camera.id] = CameraAccount(self._minutes, self._lock, camera, at)
-            return self._accounts[camera.id]
+            account = self._accounts.get(camera.id)
+            if account is None or not account.is_of(camera):
+                if account is not None:
+                    account.end(at)
+                account = self._accounts[camera.id] = self._opened(camera, at)
+            return account
 
     def spooled(self, frames: Sequence[Frame]) -> None:
         """The spool has given these frames their numbers."""
         with self._lock:
             for frame in frames:
                 self.credit(frame.camera_id, [frame.capture_us])
+                self._last_captures_us[frame.camera_id] = frame.capture_us
                 if account := self._accounts.get(frame.camera_id):
                     account.spooled(frame.capture_us)
 
@@ -73,10 +83,14 @@ class Book:
                 self._minutes.sent(camera_id, capture_us)
                 self._spooled[camera_id] = self._spooled.get(camera_id, 0) + 1
 
-    def begin(self, spooled: Mapping[str, int], missed: Minutes) -> None:
-        """Goes on from what was booked before: numbers of the spool by camera, and what is missed since."""
+    def begin(self, marks: Sequence[CameraMark], recordings: Mapping[str, RecordingStanding], missed: Minutes) -> None:
+        """Goes on from what was booked before: numbers of the spool, recordings, and what is missed since."""
         with self._lock:
-            self._spooled.update(spooled)
+            self._recordings = recordings
+            for mark in marks:
+                self._spooled[mark.camera_id] = mark.last_seq
+                if mark.last_capture_us is not None:
+                    self._last_captures_us[mark.camera_id] = mark.last_capture_us
             self._minutes.add(missed)
 
     def slept(self, seconds: float, at: Moment) -> None:
@@ -98,15 +112,36 @@ class Book:
                 account.look(at)
             taken = Minutes()
             taken.tallies, self._minutes.tallies = self._minutes.tallies, {}
+            self._being_written = {camera_id for camera_id, _ in taken.tallies}
             standings = {camera_id: Standing(numbers, 0, None) for camera_id, numbers in self._spooled.items()}
             for camera_id, account in self._accounts.items():
                 standings[camera_id] = account.standing(self._spooled.get(camera_id, 0), at)
             return Taken(taken, standings)
 
+    def written(self) -> None:
+        """What was taken last is on disk."""
+        with self._lock:
+            self._being_written = set()
+
+    def is_written(self, camera_id: str) -> bool:
+        """Whether all that became of the camera's samples is on disk, with the frames that were sent."""
+        with self._lock:
+            account = self._accounts.get(camera_id)
+            is_in_memory = any(key[0] == camera_id for key in self._minutes.tallies)
+            is_booked = account is None or account.is_booked
+            return is_booked and not (is_in_memory or camera_id in self._being_written)
+
     def put_back(self, taken: Taken) -> None:
         """What could not be written down is kept for the next taking."""
         with self._lock:
+            self._being_written = set()
             self._minutes.add(taken.minutes)
             forgotten = self._minutes.forget_oldest(MAX_UNWRITTEN_MINUTES)
         if forgotten:
             log.error("the disk takes no sample ledger: the oldest minutes of it are not known", minutes=forgotten)
+
+    def _opened(self, camera: Camera, at: Moment) -> CameraAccount:
+        if not isinstance(camera.source, Recording):
+            return LiveAccount(self._minutes, self._lock, camera, at)
+        before, last_us = self._recordings.get(camera.id), self._last_captures_us.get(camera.id)
+        return RecordingAccount(self._minutes, self._lock, camera, before, last_us)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from crow_daemon.ledger.account import Standing
+from crow_daemon.ledger.account import RecordingStanding, Standing
 from crow_daemon.ledger.book import Taken
 from crow_daemon.ledger.migrations import migrations
 from crow_daemon.ledger.tally import LedgerMark, Tally, WrittenMinute
@@ -27,6 +27,17 @@ log = structlog.get_logger()
 DAY_US = 24 * 3_600_000_000
 KEEP_US = 7 * DAY_US
 KEEP_UNTOLD_US = 31 * DAY_US
+MOST_COUNTED = 10_000  # after weeks without a receiver there are a million, and the status counts them every 2 s
+
+_WRITE_STANDING = """
+    insert into camera (camera_id, spooled, interval_us, due_us, recording_us, accounted_us, sent_us, spooled_us)
+    values (?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict do update set (spooled, interval_us, due_us, recording_us, accounted_us, sent_us, spooled_us) =
+        (excluded.spooled, excluded.interval_us, excluded.due_us,
+            excluded.recording_us, excluded.accounted_us, excluded.sent_us, excluded.spooled_us)
+    where (spooled, interval_us, due_us, recording_us, accounted_us, sent_us, spooled_us) is not
+        (excluded.spooled, excluded.interval_us, excluded.due_us,
+            excluded.recording_us, excluded.accounted_us, excluded.sent_us, excluded.spooled_us)"""
 
 
 class LedgerDatabase:
@@ -51,8 +62,11 @@ class LedgerDatabase:
         with self._lock, translated_errors(str(self._path)):
             if self._db.execute("select 1 from written").fetchone() is None:
                 return None
-            rows = self._db.execute("select camera_id, spooled, interval_us, due_us from camera")
-            return {camera_id: Standing(*rest) for camera_id, *rest in rows}
+            rows = self._db.execute(
+                """select camera_id, spooled, interval_us, due_us, recording_us, accounted_us, sent_us, spooled_us
+                   from camera"""
+            )
+            return {row[0]: _standing(*row[1:]) for row in rows}
 
     def write(self, taken: Taken, now_us: int) -> None:
         """Adds what was taken to what is there."""
@@ -64,14 +78,7 @@ class LedgerDatabase:
             for (camera_id, minute_us), tally in taken.minutes.tallies.items():
                 _add(db, camera_id, minute_us, tally, revision)
             db.executemany(
-                """insert into camera (camera_id, spooled, interval_us, due_us) values (?, ?, ?, ?)
-                   on conflict do update set spooled = excluded.spooled, interval_us = excluded.interval_us,
-                       due_us = excluded.due_us where (spooled, interval_us, due_us)
-                           is not (excluded.spooled, excluded.interval_us, excluded.due_us)""",
-                [
-                    (camera_id, standing.spooled, standing.interval_us, standing.due_us)
-                    for camera_id, standing in taken.standings.items()
-                ],
+                _WRITE_STANDING, [_standing_row(camera_id, standing) for camera_id, standing in taken.standings.items()]
             )
 
     def renumbered(self, frames: Mapping[str, int]) -> None:
@@ -96,9 +103,11 @@ class LedgerDatabase:
         ]
 
     def untold_minutes(self) -> int:
-        """How many there are of those."""
+        """How many there are of those; `MOST_COUNTED` stands for that many or more."""
         with self._lock, translated_errors(str(self._path)):
-            count = self._db.execute("select count(*) from minute where told_revision < revision").fetchone()
+            count = self._db.execute(
+                "select count(*) from (select 1 from minute where told_revision < revision limit ?)", (MOST_COUNTED,)
+            ).fetchone()
         return int(count[0])
 
     def told(self, marks: Iterable[LedgerMark]) -> None:
@@ -157,6 +166,27 @@ def _add(db: sqlite3.Connection, camera_id: str, minute_us: int, tally: Tally, r
                dropped = excluded.dropped, alerts = excluded.alerts""",
         (minute_us, camera_id, revision, *counts),
     )
+
+
+def _standing(
+    spooled: int,
+    interval_us: int,
+    due_us: int | None,
+    recording_us: int | None,
+    accounted_us: int,
+    sent_us: int | None,
+    spooled_us: int,
+) -> Standing:
+    recording = None if recording_us is None else RecordingStanding(recording_us, accounted_us, sent_us, spooled_us)
+    return Standing(spooled, interval_us, due_us, recording)
+
+
+def _standing_row(camera_id: str, standing: Standing) -> tuple[str | int | None, ...]:
+    read = standing.recording
+    live = (camera_id, standing.spooled, standing.interval_us, standing.due_us)
+    if read is None:
+        return (*live, None, None, None, None)
+    return (*live, read.start_us, read.accounted_us, read.sent_us, read.spooled_us)
 
 
 def _sum(one: Tally, other: Tally) -> Tally:

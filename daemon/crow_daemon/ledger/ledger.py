@@ -10,6 +10,7 @@ Invariants
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -84,19 +85,24 @@ class SampleLedger:
 
         Before any frame is offered to the spool. Raises CrowError when it cannot be read.
         """
-        on, since, spooled = {camera.id for camera in cameras}, Minutes(), {}
-        before = self._database.standings()
-        for mark in numbers.totals():
-            spooled[mark.camera_id] = mark.last_seq
-            if before is not None:
-                standing = before.get(mark.camera_id, Standing(0, 0, None))
-                for capture_us in self._captures_since(numbers, mark, standing):
-                    since.sent(mark.camera_id, capture_us)
-        for camera_id, standing in (before or {}).items():
+        on, since = {camera.id for camera in cameras}, Minutes()
+        before, marks = self._database.standings(), {mark.camera_id: mark for mark in numbers.totals()}
+        standings, recordings = before or {}, {}
+        for mark in marks.values():
+            standing = standings.get(mark.camera_id, Standing(0, 0, None))
+            captures_us = [] if before is None else self._captures_since(numbers, mark, standing)
+            for capture_us in captures_us:
+                since.sent(mark.camera_id, capture_us)
+            if (read := standing.recording) is not None:
+                recordings[mark.camera_id] = replace(read, spooled_us=max([read.spooled_us, *captures_us]))
+        for camera_id, standing in standings.items():
+            if standing.recording is not None:
+                recordings.setdefault(camera_id, standing.recording)
             if camera_id in on and standing.due_us is not None:
-                credited = max(0, spooled.get(camera_id, 0) - standing.spooled)
+                given_out = marks[camera_id].last_seq if camera_id in marks else 0
+                credited = max(0, given_out - standing.spooled)
                 self._book_down_time(camera_id, standing.due_us, standing.interval_us, credited, since)
-        self.book.begin(spooled, since)
+        self.book.begin(list(marks.values()), recordings, since)
         self.follow(cameras)
         self.flush()
 
@@ -120,6 +126,7 @@ class SampleLedger:
                 log.error("the sample ledger cannot be written; it is kept in memory", error=error.message)
             self.trouble = error.message
             return
+        self.book.written()
         self.trouble = None
         if at.monotonic_s - self._let_go_s > LET_GO_S:
             self._let_go_s = at.monotonic_s

@@ -29,7 +29,11 @@ def m001_ledger(db: Database) -> None:
             camera_id text primary key,
             spooled integer not null,
             interval_us integer not null,
-            due_us integer                        -- null: no sample is expected
+            due_us integer,                       -- null: no sample is expected by the time
+            recording_us integer,                 -- account.RecordingStanding; null: it reads none
+            accounted_us integer,
+            sent_us integer,
+            spooled_us integer
         ) strict, without rowid"""
     )
     # One row, once a daemon has written here: from then on a camera that is not in `camera` has nothing booked.

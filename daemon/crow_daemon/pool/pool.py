@@ -5,8 +5,8 @@ Invariants
    thread's end, or for the worker that takes the place of a lost one.
 2. A camera is read by one worker at a time, by one thread. Those that did not change are not touched.
 3. A camera is sampled at the pace that was asked of it last, from its start on.
-4. A recording that was read to its end is marked in the registry, so that it is not read again after a restart. One
-   that was interrupted goes on behind the camera's last frame that was taken over.
+4. A recording that was read to its end is marked in the registry once its frames and its ledger are on disk, so that it
+   is not read again after a restart. One that was interrupted goes on where its account says.
 5. Exactly the enabled, unfinished cameras are expected to give samples, from `reconcile` on. Where one camera alone is
    to be read, the samples of the others are missed as they are while no daemon runs.
 
@@ -94,9 +94,9 @@ class CapturePool:
 
         Raises CrowError when the registry cannot be read; then everything goes on as it was.
         """
-        if self._registry.version() == self._known.version and not self._finished:
+        if self._registry.version() == self._known.version and not self._to_be_marked():
             return
-        read = await asyncio.to_thread(self._read_registry, list(self._finished.values()))
+        read = await asyncio.to_thread(self._read_registry, self._to_be_marked())
         if not self._stopping:
             self._follow(read)
 
@@ -146,9 +146,13 @@ class CapturePool:
                     worker.kill(Loss(LossReason.HUNG, "did not stop"))
                 await asyncio.wait(self._lives)
         try:
-            await asyncio.to_thread(self._read_registry, list(self._finished.values()))
+            await asyncio.to_thread(self._read_registry, self._to_be_marked())
         except CrowError as error:
             log.warning("recordings that ended cannot be marked; they will be read again", error=error.message)
+
+    def _to_be_marked(self) -> list[Camera]:
+        """Recordings that ended, with all that became of them on disk: they need not be read again."""
+        return [camera for camera in self._finished.values() if self._book.is_written(camera.id)]
 
     def _read_registry(self, finished: list[Camera]) -> _Read:
         """Marks recordings as finished; returns what the registry says."""
@@ -171,7 +175,7 @@ class CapturePool:
         for camera_id, worker in list(self._homes.items()):
             if not self._is_wanted(worker.posts[camera_id].camera):
                 worker.remove(camera_id)
-        unread = [camera for camera in cameras.values() if not (camera.wanted and self._is_ours(camera))]
+        unread = [camera for camera in cameras.values() if not self._is_wanted(camera)]
         self._idle = {camera.id: self._idle_state(camera) for camera in unread if camera.id not in self._homes}
         for camera in cameras.values():
             self._place(camera)
@@ -265,7 +269,7 @@ class CapturePool:
 
     def _idle_state(self, camera: Camera) -> CameraSnapshot:
         state = CameraState.FINISHED if camera.enabled else CameraState.DISABLED
-        if camera.wanted:
+        if camera.wanted and not self._is_ours(camera):
             state = CameraState.STOPPED  # another camera alone is read
         before = self._idle.get(camera.id)
         return before if before and before.state is state else CameraSnapshot(camera.id, state, self._clock.now_us())

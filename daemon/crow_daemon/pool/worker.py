@@ -234,7 +234,7 @@ class Worker:
             self._window.take(len(picture))
             post = self._post(message.camera_id)
             frame = checked_frame(message, picture, post.camera)
-            if may_be(frame.capture_us, post.camera, now):
+            if may_be(frame.capture_us, post.camera, now) and not post.monitor.is_there(frame.capture_us):
                 taken = self._line.offer(frame)
                 post.monitor.outcome(frame.capture_us, SENT if taken else Dropped.STOPPED)
         for event in report.events:

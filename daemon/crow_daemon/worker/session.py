@@ -84,8 +84,8 @@ class Session:
     def _start_camera(self, order: pb.StartCamera) -> None:
         camera = camera_from_wire(order.camera)
         checkpoint = Checkpoint(camera, self._clock)
-        last_capture_us = order.last_capture_us if order.HasField("last_capture_us") else None
-        sink = _CameraSink(self._outbox, checkpoint, last_capture_us)
+        resume_after_us = order.resume_after_us if order.HasField("resume_after_us") else None
+        sink = _CameraSink(self._outbox, checkpoint, resume_after_us)
         runner = CameraRunner(
             camera,
             self._source_of(camera, credentials_from_wire(order), self._clock, lambda: sink.last_capture_us),

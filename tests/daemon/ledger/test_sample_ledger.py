@@ -15,6 +15,7 @@ from receiver_parts import frame_at
 
 from crow_daemon.capture.outcome import SENT, Dropped, Missed
 from crow_daemon.gate.gate import GateReason
+from crow_daemon.ledger import database
 from crow_daemon.ledger.database import DAY_US
 from crow_daemon.ledger.ledger import SampleLedger
 from crow_daemon.ledger.tally import LedgerMark, Tally
@@ -398,3 +399,16 @@ def test_the_ledger_of_a_real_spool_agrees_with_it_after_a_kill(tmp_path: Path, 
     assert total(ledger).sent == sum(mark.last_seq for mark in spool.totals()) == 4
     ledger.close()
     spool.close()
+
+
+def test_counting_what_the_receiver_does_not_have_is_bounded(
+    life: Life, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "MOST_COUNTED", 3)
+    counted = []
+    for _ in range(5):
+        life.sample("gated")
+        life.ledger.flush()
+        clock.advance(60)
+        counted.append(life.ledger.status()["untold_minutes"])
+    assert counted == [1, 2, 3, 3, 3]

@@ -75,10 +75,10 @@ def test_a_camera_arrives_whole() -> None:
 def test_a_login_and_the_place_to_go_on_from_arrive_with_the_camera() -> None:
     told = start_order(full_camera(), LOGIN, 0).start_camera
     assert credentials_from_wire(told) == LOGIN
-    assert (told.HasField("last_capture_us"), told.last_capture_us) == (True, 0)
+    assert (told.HasField("resume_after_us"), told.resume_after_us) == (True, 0)
     bare = start_order(full_camera(), None, None).start_camera
     assert credentials_from_wire(bare) is None
-    assert not bare.HasField("last_capture_us")
+    assert not bare.HasField("resume_after_us")
 
 
 @pytest.mark.parametrize("detector", [None, DetectorConfig("/m.onnx", "ab" * 32, Provider.CUDA, 0.25)])

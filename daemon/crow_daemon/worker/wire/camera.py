@@ -20,9 +20,9 @@ from crow_shared.zones import Polygon, zone_from_wire, zone_to_wire
 
 
 def start_order(
-    camera: Camera, credentials: Credentials | None, last_capture_us: int | None, first_in_s: float = 0.0
+    camera: Camera, credentials: Credentials | None, resume_after_us: int | None, first_in_s: float = 0.0
 ) -> pb.Order:
-    """Tells a worker to read a camera, of which the last frame that is there was captured at that time.
+    """Tells a worker to read a camera; a recording goes on behind `resume_after_us`, a capture time.
 
     Its first attempt is to be made in `first_in_s` seconds.
 
@@ -32,7 +32,7 @@ def start_order(
     if credentials is not None:
         login = pb.Login(username=credentials.username, password=credentials.password.reveal())
     start = pb.StartCamera(
-        camera=camera_to_wire(camera), login=login, last_capture_us=last_capture_us, first_in_s=first_in_s
+        camera=camera_to_wire(camera), login=login, resume_after_us=resume_after_us, first_in_s=first_in_s
     )
     return pb.Order(start_camera=start)
 

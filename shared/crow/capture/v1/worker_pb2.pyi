@@ -143,11 +143,11 @@ class StartCamera(_message.Message):
 
     CAMERA_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
-    LAST_CAPTURE_US_FIELD_NUMBER: _builtins.int
+    RESUME_AFTER_US_FIELD_NUMBER: _builtins.int
     FIRST_IN_S_FIELD_NUMBER: _builtins.int
-    last_capture_us: _builtins.int
-    """When the camera's last frame that the daemon has was captured, in microseconds since the Unix epoch; absent where
-    it has none. A recording goes on behind it.
+    resume_after_us: _builtins.int
+    """The capture time behind which a recording that was interrupted goes on, in microseconds since the Unix epoch. Absent
+    where the camera has sent nothing yet. The daemon passes over what it knows already.
     """
     first_in_s: _builtins.float
     """When to make the first attempt; not at once after the camera refused the login to an earlier worker."""
@@ -162,16 +162,16 @@ class StartCamera(_message.Message):
         *,
         camera: Global___Camera | None = ...,
         login: Global___Login | None = ...,
-        last_capture_us: _builtins.int | None = ...,
+        resume_after_us: _builtins.int | None = ...,
         first_in_s: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_after_us", b"_resume_after_us", "camera", b"camera", "login", b"login", "resume_after_us", b"resume_after_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us", "camera", b"camera", "first_in_s", b"first_in_s", "last_capture_us", b"last_capture_us", "login", b"login"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_after_us", b"_resume_after_us", "camera", b"camera", "first_in_s", b"first_in_s", "login", b"login", "resume_after_us", b"resume_after_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__last_capture_us: _TypeAlias = _typing.Literal["last_capture_us"]  # noqa: Y015
-    _WhichOneofArgType__last_capture_us: _TypeAlias = _typing.Literal["_last_capture_us", b"_last_capture_us"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_capture_us) -> _WhichOneofReturnType__last_capture_us | None: ...
+    _WhichOneofReturnType__resume_after_us: _TypeAlias = _typing.Literal["resume_after_us"]  # noqa: Y015
+    _WhichOneofArgType__resume_after_us: _TypeAlias = _typing.Literal["_resume_after_us", b"_resume_after_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_after_us) -> _WhichOneofReturnType__resume_after_us | None: ...
 
 Global___StartCamera: _TypeAlias = StartCamera  # noqa: Y015
 
