@@ -105,6 +105,8 @@ def process(
         click.echo(json.dumps({"camera_id": camera_id, "recordings": files, **asdict(done)}, indent=2))
     else:
         _print(camera_id, done)
+    if done.lost:
+        raise SystemExit(1)
 
 
 class _Bar:
@@ -116,7 +118,7 @@ class _Bar:
         self._bar = opened.enter_context(bar)
         self._before_ms = 0  # of the recordings that are through
         self._shown_ms = 0
-        self._waits = False
+        self._told: str | None = ""  # why frames wait, as it was said last
 
     def begins(self, one: Planned) -> None:
         """It is read from now on."""
@@ -134,8 +136,8 @@ class _Bar:
 
     def delivering(self, frames: int, trouble: str | None) -> None:
         """All is read; so many frames wait for the receiver."""
-        if not self._waits:
-            self._waits = True
+        if trouble != self._told:
+            self._told = trouble
             why = f" ({trouble})" if trouble else ""
             click.echo(f"\nall is read; {frames} frames wait for the receiver{why}", err=True)
 
@@ -156,4 +158,7 @@ def _echo_plan(recordings: Sequence[Planned], left: Sequence[Planned]) -> None:
 def _print(camera_id: str, done: Processed) -> None:
     told = f"{done.expected} samples, {done.sent} sent, {done.gated} gated, {done.dropped} dropped"
     where = "the receiver has them" if done.delivered else "they are in the spool"
+    if done.lost:
+        reasons = ", ".join(f"{frames} {reason}" for reason, frames in sorted(done.lost.items()))
+        where = f"the receiver lacks frames that were given up: {reasons}"
     click.echo(f"camera {camera_id}: {told}; {where}")

@@ -11,7 +11,7 @@ Invariants
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from crow_shared.lifecycle import Notifier
 
 POLL_S = 0.25
 SILENCE_S = 20.0
+MOST_LOSSES = 5  # of the process that reads a recording, at one place of it
 _GIVEN_UP_IN = frozenset({"unsupported", "refused", "unreachable"})  # the states of a recording that cannot be read
 
 
@@ -52,13 +53,17 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What became of the samples, by the daemon's count, and whether the receiver has what was sent."""
+    """What became of the samples, by the daemon's count, and whether the receiver has all that was sent.
+
+    `lost` are frames that were sent meanwhile and given up since, by reason: the receiver does not have them.
+    """
 
     expected: int
     sent: int
     gated: int
     dropped: int
     delivered: bool
+    lost: Mapping[str, int]
 
 
 class Processing:
@@ -75,21 +80,26 @@ class Processing:
     async def run(self, camera: Camera, recordings: Sequence[Planned], *, wait_for_delivery: bool) -> Processed:
         """Reads all of them as `camera`, whose source and switch are set here.
 
-        Raises CrowError: UNSUPPORTED and the like when one cannot be read, CONFLICT when somebody else changes the
-        camera meanwhile, UNAVAILABLE when the daemon ends.
+        Raises CrowError: UNSUPPORTED and the like when one cannot be read, CONFLICT or NOT_FOUND when somebody else
+        changes the camera or removes it meanwhile, UNAVAILABLE when the daemon ends.
         """
+        before = self._seen(camera.id)
+        lost_before = Counter[str]() if before is None else Counter(before["spool"]["lost"])
         total = Counter[str]()
         for one in recordings:
             await self._read(replace(camera, source=one.recording, enabled=True, finished=False), one)
             total += await self._counted(camera.id)
-        delivered = await self._settled(camera.id, wait_for_delivery=wait_for_delivery)
-        return Processed(total["expected"], total["sent"], total["gated"], total["dropped"], delivered)
+        waiting, lost = await self._settled(camera.id, wait_for_delivery=wait_for_delivery)
+        lost -= lost_before
+        counts = (total["expected"], total["sent"], total["gated"], total["dropped"])
+        return Processed(*counts, delivered=not (waiting or lost), lost=dict(lost))
 
     async def _read(self, camera: Camera, one: Planned) -> None:
         known = {existing.id for existing in self._registry.cameras()}
         handed_us = self._clock.now_us()
         (self._registry.update if camera.id in known else self._registry.add)(camera)
         self._progress.begins(one)
+        at_place: tuple[object, int] | None = None  # the last sample, and the losses of its process when it came
         while not (now := self._registry.get(camera.id)).finished:
             if now.source != camera.source or not now.enabled:
                 raise CrowError(
@@ -99,7 +109,10 @@ class Processing:
             seen = self._seen(camera.id)
             if seen is None or seen["since_us"] < handed_us:
                 continue
-            if seen["state"] in _GIVEN_UP_IN:
+            losses = sum(seen["worker_losses"].values())
+            if at_place is None or at_place[0] != seen["last_sample_us"]:
+                at_place = (seen["last_sample_us"], losses)
+            if losses - at_place[1] >= MOST_LOSSES or seen["state"] in _GIVEN_UP_IN:
                 raise CrowError(Kind.UNSUPPORTED, "recording_unreadable", str(seen["last_error"]))
             if seen["last_sample_us"] is not None:
                 self._progress.reached(one, int(seen["last_sample_us"]))
@@ -109,21 +122,23 @@ class Processing:
         """What became of the samples of the recording that was just read, before another one takes its place."""
         read_us = self._clock.now_us()
         # Polling, since what is waited for is another process's word.
-        while (seen := self._seen(camera_id, since_us=read_us)) is None:  # noqa: ASYNC110
+        while (seen := self._seen(camera_id, since_us=read_us)) is None:
+            self._registry.get(camera_id)  # it may be removed meanwhile
             await asyncio.sleep(POLL_S)
         counters = seen["counters"]
         held = {key: sum(counters[key].values()) for key in ("gated", "dropped")}
         return Counter({"expected": counters["expected"], "sent": counters["sent"]} | held)
 
-    async def _settled(self, camera_id: str, *, wait_for_delivery: bool) -> bool:
-        """Waits until the frames are in the spool, or at the receiver; whether they are there."""
+    async def _settled(self, camera_id: str, *, wait_for_delivery: bool) -> tuple[int, Counter[str]]:
+        """Waits until the frames are in the spool, or at the receiver: how many wait still, and the lost ones, ever."""
         read_us = self._clock.now_us()
         while True:
+            self._registry.get(camera_id)  # it may be removed meanwhile
             current, seen = self._status(), self._seen(camera_id, since_us=read_us)
             if current is not None and seen is not None:
                 waiting, in_memory = int(seen["spool"]["waiting"]), int(current["spool"]["in_memory"])
                 if not in_memory and not (waiting and wait_for_delivery):
-                    return not waiting
+                    return waiting, Counter(seen["spool"]["lost"])
                 self._progress.delivering(waiting + in_memory, current["uplink"]["last_error"])
             await asyncio.sleep(POLL_S)
 
