@@ -16,7 +16,7 @@ from crow_daemon.pool.pool import CapturePool
 from crow_daemon.pool.process import PROGRAM
 from crow_daemon.pool.worker import Terms
 from crow_daemon.registry.registry import Registry
-from crow_shared.clock import SystemClock
+from crow_shared.clock import Moment, SystemClock
 from crow_shared.frame import Frame
 
 MEMORY_BYTES = 1 << 30
@@ -57,6 +57,7 @@ class PoolRig:
         self.registry = registry
         self.line = CollectingLine()
         self.book = Book()
+        self._spooled = 0
         terms = Terms("info", memory_bytes, detector, program=program)
         self.pool = CapturePool(registry, self.line, self.book, SystemClock(), terms, cameras_per_worker)
 
@@ -66,11 +67,19 @@ class PoolRig:
     def state(self, camera_id: str = "till") -> CameraState:
         return self.snapshot(camera_id).state
 
+    def write_ledger(self) -> None:
+        """What the spool and the ledger do once a second."""
+        fresh, self._spooled = self.line.frames[self._spooled :], len(self.line.frames)
+        self.book.spooled(fresh)
+        self.book.take(Moment.now(SystemClock()))
+        self.book.written()
+
     async def until(self, condition: Callable[[], bool], what: str, within_s: float = WAIT_S) -> None:
         """Waits for what other processes bring about."""
         ends_s = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < ends_s, f"never came true: {what}; {self.pool.states()}"
+            self.write_ledger()
             await self.pool.reconcile()
             await asyncio.sleep(0.02)
 

@@ -45,7 +45,7 @@ class Book:
         self._being_written: set[str] = set()  # cameras whose minutes were taken, and may come back
         self._accounts: dict[str, CameraAccount] = {}
         self._spooled: dict[str, int] = {}
-        self._recordings: Mapping[str, RecordingStanding] = {}  # as they were when the daemon began, by camera
+        self._recordings: dict[str, RecordingStanding] = {}  # of cameras that are not followed now
         self._last_captures_us: dict[str, int] = {}  # of frames in the spool, by camera
 
     def follow(self, cameras: Iterable[Camera], at: Moment) -> None:
@@ -53,7 +53,7 @@ class Book:
         with self._lock:
             wanted = {camera.id: camera for camera in cameras}
             for camera_id in self._accounts.keys() - wanted.keys():
-                self._accounts.pop(camera_id).end(at)
+                self._end(camera_id, at)
             for camera in wanted.values():
                 self.account(camera, at).change(camera, at)
 
@@ -63,7 +63,7 @@ class Book:
             account = self._accounts.get(camera.id)
             if account is None or not account.is_of(camera):
                 if account is not None:
-                    account.end(at)
+                    self._end(camera.id, at)
                 account = self._accounts[camera.id] = self._opened(camera, at)
             return account
 
@@ -86,7 +86,7 @@ class Book:
     def begin(self, marks: Sequence[CameraMark], recordings: Mapping[str, RecordingStanding], missed: Minutes) -> None:
         """Goes on from what was booked before: numbers of the spool, recordings, and what is missed since."""
         with self._lock:
-            self._recordings = recordings
+            self._recordings = dict(recordings)
             for mark in marks:
                 self._spooled[mark.camera_id] = mark.last_seq
                 if mark.last_capture_us is not None:
@@ -113,7 +113,10 @@ class Book:
             taken = Minutes()
             taken.tallies, self._minutes.tallies = self._minutes.tallies, {}
             self._being_written = {camera_id for camera_id, _ in taken.tallies}
-            standings = {camera_id: Standing(numbers, 0, None) for camera_id, numbers in self._spooled.items()}
+            standings = {
+                camera_id: Standing(numbers, 0, None, self._recordings.get(camera_id))
+                for camera_id, numbers in self._spooled.items()
+            }
             for camera_id, account in self._accounts.items():
                 standings[camera_id] = account.standing(self._spooled.get(camera_id, 0), at)
             return Taken(taken, standings)
@@ -139,6 +142,12 @@ class Book:
             forgotten = self._minutes.forget_oldest(MAX_UNWRITTEN_MINUTES)
         if forgotten:
             log.error("the disk takes no sample ledger: the oldest minutes of it are not known", minutes=forgotten)
+
+    def _end(self, camera_id: str, at: Moment) -> None:
+        account = self._accounts.pop(camera_id)
+        account.end(at)
+        if (read := account.standing(0, at).recording) is not None:
+            self._recordings[camera_id] = read
 
     def _opened(self, camera: Camera, at: Moment) -> CameraAccount:
         if not isinstance(camera.source, Recording):

@@ -154,7 +154,10 @@ class RecordingAccount(CameraAccount):
         """It was read to its end, or another one takes its place; frames on their way are booked as they arrive."""
         with self._lock:
             self._alert = None
-            self._forget(SENT)
+            for capture_us, sample in self._in_hand.items():
+                if sample.became == SENT:  # booked by its number when it has one
+                    sample.became = _SPOOLED
+                    self._spooled_us = max(self._spooled_us, capture_us)
             self._forget(None)
             self._book()
 

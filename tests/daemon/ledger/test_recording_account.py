@@ -95,6 +95,13 @@ class Reading:
         self.account.worker_lost(Missed.WORKER_CRASHED, Moment.now(self.clock))
         self.begin()
 
+    def switch_off_and_on(self) -> None:
+        self.ledger.follow([])
+        self.store()
+        self.ledger.follow([self.camera])
+        self.account = self.ledger.book.account(self.camera, Moment.now(self.clock))
+        self.begin()
+
     def kill(self) -> None:
         self.ledger._database.close()
 
@@ -114,7 +121,7 @@ class Reading:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("read"), st.integers(1, 30)),
-        st.tuples(st.sampled_from(["store", "flush", "kill", "crash", "stop"]), st.just(1)),
+        st.tuples(st.sampled_from(["store", "flush", "kill", "crash", "stop", "switch"]), st.just(1)),
     ),
     max_size=30,
 )
@@ -142,6 +149,8 @@ def test_whatever_interrupts_it_the_ledger_and_the_frames_are_those_of_one_readi
                     reading.ledger.flush()
                 case "crash":
                     reading.lose_worker()
+                case "switch":
+                    reading.switch_off_and_on()
                 case "stop":
                     reading.store()
                     reading.ledger.finish()
