@@ -179,12 +179,15 @@ class LiveAccount(CameraAccount):
     def _live_sample(self, pace: Pace, capture_us: int, at: Moment) -> None:
         self._forget_given_up(at)
         due_s, came_s = pace.next_due_s, self._came_s(pace, capture_us, at)
-        missing = pace.sample(came_s, may_be_late=bool(self._given_up))
-        if missing < 0:
-            self._take_back(capture_us)
+        held_up = came_s != at.monotonic_s
+        late = self._nearest_given_up(capture_us)
+        may_be_late = late is not None and (held_up or abs(late.due_us - capture_us) < self._interval_us)
+        missing = pace.sample(came_s, may_be_late=may_be_late, held_up=held_up)
+        if late is not None and missing < 0:
+            self._take_back(late)
         else:
             self._give_up(due_s, missing, at)
-        if came_s == at.monotonic_s:
+        if not held_up:
             self._ahead_us = capture_us - at.wall_us
 
     def _came_s(self, pace: Pace, capture_us: int, at: Moment) -> float:
@@ -194,7 +197,7 @@ class LiveAccount(CameraAccount):
         """
         late_us = at.wall_us + self._ahead_us - capture_us
         late_s = late_us / 1_000_000
-        if not self._last_us or not self._interval_us / 2 < late_us <= self._late_samples() * self._interval_us:
+        if not self._last_us or not self._interval_us / 4 < late_us <= self._late_samples() * self._interval_us:
             return at.monotonic_s
         is_set_back = pace.is_settled(at.monotonic_s - late_s) and not self._given_up
         return at.monotonic_s if is_set_back else at.monotonic_s - late_s
@@ -223,9 +226,11 @@ class LiveAccount(CameraAccount):
         while self._given_up and self._given_up[0].due_s < at.monotonic_s - late_s:
             self._given_up.popleft()
 
-    def _take_back(self, capture_us: int) -> None:
+    def _nearest_given_up(self, capture_us: int) -> _GivenUp | None:
+        return min(self._given_up, key=lambda one: abs(one.due_us - capture_us), default=None)
+
+    def _take_back(self, late: _GivenUp) -> None:
         """A sample has come late: what was booked in its place is not missed after all."""
-        late = min(self._given_up, key=lambda one: abs(one.due_us - capture_us))
         self._given_up.remove(late)
         self._total.dropped[late.reason] -= 1
         self._minutes.came_late(self._camera_id, late.due_us, late.reason)

@@ -9,8 +9,8 @@ class Pace:
 
     Invariants
     1. What was settled, as taken or as given up, is the time times the rate, as long as samples come no faster.
-    2. A sample that comes when none is due stands for one that was given up, so that it is not settled twice. Where
-       there is none it sets the phase anew: what is lost later shows.
+    2. A sample that comes when none is due stands for one that was given up, so that it is not settled twice. Unless it
+       was held up on its way, it sets the phase anew: a stream's first sample comes late, and what is lost later shows.
     """
 
     def __init__(self, interval_s: float, now_s: float) -> None:
@@ -20,14 +20,15 @@ class Pace:
         self._settled = 0  # samples taken or given up since the anchor
         self._phased = False
 
-    def sample(self, now_s: float, *, may_be_late: bool) -> int:
+    def sample(self, now_s: float, *, may_be_late: bool, held_up: bool = False) -> int:
         """A sample has come; returns how many before it are missing, and takes them as given up.
 
-        -1: none was due, so it is one of those that were given up. Only where it `may_be_late`.
+        -1: none was due, so it is one of those that were given up. Only where it `may_be_late`. One that was `held_up`
+        on its way sets no phase: `now_s` is then when it should have come.
         """
         missing = self._slot(now_s) - self._settled
         is_late = missing < 0 and may_be_late
-        if not self._phased or (missing < 0 and not is_late):
+        if not self._phased or (missing < 0 and not (is_late and held_up)):
             self._phased, self._anchor_s = True, now_s
             self._settled = -missing if is_late else 1
         elif missing >= 0:

@@ -85,8 +85,8 @@ async def test_a_camera_without_hope_costs_the_others_nothing(registry: Registry
     registry.add(rtsp_camera(server.url("h264")), Secret(CANARY))
     async with running_pool(PoolRig(registry)) as rig:
         await rig.until_frames(10)
-        dropped = rig.snapshot().counters.dropped
-        assert sum(missed for reason, missed in dropped.items() if reason != "connecting") == 0
+        # One that comes late is missed until then.
+        await rig.until(lambda: set(rig.snapshot().counters.dropped) <= {"connecting"}, "no other sample missing")
         assert len(rig.pool.workers()) == 1
 
 
