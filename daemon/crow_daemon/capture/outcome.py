@@ -30,7 +30,7 @@ class Dropped(StrEnum):
     SPOOL_FULL = "spool_full"  # the disk, or the spool by its bounds, has no room
     SPOOL_UNAVAILABLE = "spool_unavailable"  # the disk refuses: read-only, or failing
     ENCODE_ERROR = "encode_error"
-    DETECT_ERROR = "detect_error"  # the person detector failed, and gate or blur depend on it
+    DETECT_ERROR = "detect_error"  # the person detector failed, and people are to be blurred
     DEGRADED = "degraded"  # the receiver asked for a longer interval
     STOPPED = "stopped"  # it was in hand when its capture was stopped
     WORKER_CRASHED = "worker_crashed"  # it was in hand when its worker died …

@@ -38,7 +38,7 @@ from crow_shared.frame import Frame
 log = structlog.get_logger()
 
 _SINK_RETRY_S = 0.1
-_PRE_ROLL = frozenset({GateReason.NO_ACTIVITY, GateReason.NO_PERSON, GateReason.DUPLICATE})
+_PRE_ROLL = frozenset({GateReason.NO_ACTIVITY, GateReason.NO_PERSON, GateReason.DUPLICATE, GateReason.COVERED})
 _PRE_ROLL_SAMPLES = 2
 _PRE_ROLL_INTERVALS = 2.5  # a longer distance, and samples were missing between
 
@@ -154,13 +154,20 @@ class SamplePipeline:
         if self._gate is None and sight.picture.coded is not None and not self._privacy.needs_pixels:
             return
         alert, before = self._health.look(sight.luma, sight.picture.capture_us, sight.visible), self._alert
-        if alert is not before:
-            self._alert = alert
-            self._monitor.alert(alert)
-            if alert is not None:
-                log.warning("camera shows nothing of use", camera=self._camera.id, alert=alert)
-            else:
-                log.info("camera shows its picture again", camera=self._camera.id, alert=before)
+        failure = None if self._gate is None else self._gate.detector_failure
+        if alert is None and failure is not None:
+            alert = Alert.NO_DETECTOR
+        if alert is before:
+            return
+        self._alert = alert
+        self._monitor.alert(alert)
+        if failure is not None and alert is Alert.NO_DETECTOR:
+            camera, reason = self._camera.id, failure.message
+            log.warning("the person detector fails: activity stands in for people", camera=camera, reason=reason)
+        elif alert is not None:
+            log.warning("camera shows nothing of use", camera=self._camera.id, alert=alert)
+        else:
+            log.info("camera shows its picture again", camera=self._camera.id, alert=before)
 
     def _send_pre_roll(self, at_us: int) -> None:
         """What was kept goes out, as far as no sample is missing between it and the one of now."""

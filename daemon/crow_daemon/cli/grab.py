@@ -81,7 +81,7 @@ def mosaic(
     Each stands in its place (`camera edit ID --grid ROW COLUMN`), else in a free one; one that gives no picture is
     shown with the reason. The exit code is 0 when all gave one, else 1.
     """
-    from crow_daemon.stills.mosaic import Tile, compose  # noqa: PLC0415 — load OpenCV
+    from crow_daemon.stills.mosaic import Tile, checked_size, compose  # noqa: PLC0415 — load OpenCV
     from crow_daemon.stills.still import take_still  # noqa: PLC0415
 
     checked_picture_file(out)
@@ -92,6 +92,7 @@ def mosaic(
         cameras = [one for one in registry.cameras() if one.enabled and isinstance(one.source, RtspAddress)]
     if not cameras:
         raise CrowError(Kind.INVALID, "no_cameras", "there is no enabled live camera; see: crow-daemon camera list")
+    checked_size(cameras, tile_width)
     asked = [(camera, registry.credentials(camera.id)) for camera in cameras]
 
     def seen(number: int) -> Tile:

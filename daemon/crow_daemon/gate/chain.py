@@ -7,7 +7,9 @@ Invariants
 3. The comparison is with the last sample *sent*, never with the last one seen: slow changes add up, and a person who
    walks in and then stands still is still a difference.
 4. After activity, samples go out for `motion_ttl_s` more, unless they repeat the last one sent.
-5. While there is an alert for which nothing can be seen, only heartbeats go out.
+5. While nothing can be seen, black or frozen, only heartbeats go out. What is told to be covered may be a plainer view:
+   activity in it goes out.
+6. A detector that fails holds nothing back: activity stands in for people until it works again.
 
 What activity is depends on the camera: a change (`difference`), or a person. The detector looks only at samples that
 differ from the last one that it looked at; in between, its answer stands.
@@ -15,14 +17,12 @@ differ from the last one that it looked at; in between, its answer stands.
 
 from dataclasses import dataclass, replace
 
+from crow_daemon.detect.port import DETECTOR_FAILED
 from crow_daemon.gate.difference import ACTIVE_SHARE, STIRRING_SHARE, changed_share, repeats, smoothed
 from crow_daemon.gate.gate import Alert, GateReason, Luma, Sight
+from crow_shared.errors import CrowError
 
-_HELD_FOR = {
-    Alert.BLACK: GateReason.BLACK,
-    Alert.FROZEN: GateReason.FROZEN,
-    Alert.COVERED: GateReason.COVERED,
-}
+_NOTHING_TO_SEE = {Alert.BLACK: GateReason.BLACK, Alert.FROZEN: GateReason.FROZEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ class GateChain:
         self._found = False  # … and whether it saw anybody
         self._active_us: int | None = None
         self._was_held = False
+        self.detector_failure: CrowError | None = None  # since it was to look last
 
     def judge(self, sight: Sight, capture_us: int, alert: Alert | None) -> Verdict:
-        """Whether to send a sample. Raises CrowError when the detector fails."""
+        """Whether to send a sample. Raises CrowError when it cannot be decoded."""
         verdict = self._judge(sight, capture_us, alert)
         begins = verdict.begins and self._was_held
         self._was_held = verdict.held is not None
@@ -71,16 +72,19 @@ class GateChain:
         if self._sent is None or self._sent_smoothed is None or self._sent.shape != luma.shape:
             return Verdict(None)
         due = not 0 <= capture_us - self._sent_us < self._heartbeat_us
-        if alert in _HELD_FOR:
-            return Verdict(None if due else _HELD_FOR[alert])
+        if alert in _NOTHING_TO_SEE:
+            return Verdict(None if due else _NOTHING_TO_SEE[alert])
         if repeats(self._sent, luma, sight.visible):
             return Verdict(None if due else GateReason.DUPLICATE)
         smooth = smoothed(luma)
-        if self._people_only:
-            active, stirs, idle = self._is_somebody_there(sight, smooth), False, GateReason.NO_PERSON
+        is_somebody = self._is_somebody_there(sight, smooth) if self._people_only else None
+        if is_somebody is not None:
+            active, stirs, idle = is_somebody, False, GateReason.NO_PERSON
         else:
             share = changed_share(self._sent_smoothed, smooth, sight.visible)
             active, stirs, idle = share >= ACTIVE_SHARE, share >= STIRRING_SHARE, GateReason.NO_ACTIVITY
+        if alert is Alert.COVERED:
+            idle = GateReason.COVERED
         if active:
             self._active_us = capture_us
         lingers = self._active_us is not None and 0 <= capture_us - self._active_us <= self._ttl_us
@@ -88,12 +92,20 @@ class GateChain:
             return Verdict(None, begins=active)
         return Verdict(idle, stirs=stirs)
 
-    def _is_somebody_there(self, sight: Sight, smooth: Luma) -> bool:
+    def _is_somebody_there(self, sight: Sight, smooth: Luma) -> bool | None:
+        """None: the detector fails."""
         searched = self._searched
         if (
             searched is None
             or searched.shape != smooth.shape
             or changed_share(searched, smooth, sight.visible) >= ACTIVE_SHARE
         ):
-            self._searched, self._found = smooth, sight.somebody()
+            try:
+                self._found = sight.somebody()
+            except CrowError as error:
+                if error.code != DETECTOR_FAILED:
+                    raise
+                self._searched, self.detector_failure = None, error
+                return None
+            self._searched, self.detector_failure = smooth, None
         return self._found

@@ -23,12 +23,13 @@ class GateReason(StrEnum):
 
 
 class Alert(StrEnum):
-    """What is wrong with what a camera shows."""
+    """What is wrong with what a camera shows, or with how it is looked at."""
 
     BLACK = "black"  # nothing to be seen: dark, or a cap on the lens
     FROZEN = "frozen"  # the stream runs, its picture stands still, noise and all
     COVERED = "covered"  # covered, or out of focus: what there was to be seen is gone
     MOVED = "moved"  # it looks at something else
+    NO_DETECTOR = "no_detector"  # people are to be told by a detector that fails: activity stands in
 
 
 class Sight(Protocol):

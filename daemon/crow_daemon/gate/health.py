@@ -5,7 +5,8 @@ Invariants
    least: a dropped picture or a customer's back raises none.
 2. It ends with the first sample without the cause.
 3. What the camera usually shows is learnt from samples without a cause alone, over minutes. A camera that looks
-   somewhere else for good is believed after `_ACCEPTED_AFTER_S`: the alert ends, and this is what it shows now.
+   somewhere else for good is believed after `_ACCEPTED_AFTER_S`: the alert ends, and this is what it shows now. So is
+   one that seems covered, if what it shows has fine edges of its own: then it is a plainer view.
 4. What is masked is not looked at, nor are a mask's edges. Where less than `_LEAST_VISIBLE` is left there is no alert:
    one customer may be all that there is to be seen.
 
@@ -31,6 +32,7 @@ _LOST = 0.4  # correlation of edges with the usual ones; another scene has about
 _USUAL = 0.6  # … from which on a sample is learnt from
 _BARE = 0.4  # edges this much weaker than usual are none
 _BLURRED = 0.2  # sharpness relative to the usual
+_FINE = 0.4  # sharpness relative to the usual; what is close to the lens, a hand or a bag, has less
 _MIN_EDGES = 1.0  # grey levels; a wall has less, so there is nothing to be lost
 _LEARNT_IN_S = 120.0
 _LEAST_VISIBLE = 0.25  # of the pixels
@@ -52,6 +54,7 @@ class PictureHealth:
         self._seen_us = 0
         self._usual: _Edges | None = None
         self._usual_sharpness = 0.0
+        self._is_view = False  # what is there in place of the usual structure has some of its own
 
     def look(self, luma: Luma, capture_us: int, visible: Luma | None = None) -> Alert | None:
         """The alert that there is with this sample; `visible` as in `Sight`."""
@@ -62,7 +65,7 @@ class PictureHealth:
             self._cause, self._cause_since_us, self._cause_samples = cause, capture_us, 0
         self._cause_samples += 1
         lasts_s = (capture_us - self._cause_since_us) / 1_000_000
-        if cause is Alert.MOVED and lasts_s >= _ACCEPTED_AFTER_S:
+        if (cause is Alert.MOVED or (cause is Alert.COVERED and self._is_view)) and lasts_s >= _ACCEPTED_AFTER_S:
             self._usual = None
             cause = None
         if cause is None:
@@ -90,9 +93,10 @@ class PictureHealth:
             self._usual, self._usual_sharpness = edges, sharpness
             return None
         likeness = _correlation(self._usual, edges)
-        usual_strength = _strength(self._usual)
+        usual_strength, strength = _strength(self._usual), _strength(edges)
+        self._is_view = strength >= _MIN_EDGES and sharpness >= _FINE * self._usual_sharpness
         if usual_strength >= _MIN_EDGES and likeness < _LOST:
-            return Alert.COVERED if _strength(edges) < _BARE * usual_strength else Alert.MOVED
+            return Alert.COVERED if strength < _BARE * usual_strength else Alert.MOVED
         if usual_strength >= _MIN_EDGES and sharpness < _BLURRED * self._usual_sharpness:
             return Alert.COVERED
         if likeness >= _USUAL or usual_strength < _MIN_EDGES:

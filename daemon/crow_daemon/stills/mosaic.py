@@ -13,8 +13,9 @@ from crow_daemon.capture.source import Bgr
 from crow_daemon.registry.camera import Camera
 from crow_daemon.stills.overlay import text_width, write_text
 from crow_daemon.stills.still import Still
-from crow_shared.errors import CrowError
+from crow_shared.errors import CrowError, Kind
 
+MOST_PIXELS = 64_000_000
 _CAPTION_SHARE = 0.1  # of a tile's height, for the line below the picture
 _GROUND, _INK, _TROUBLE = (24, 24, 24), (235, 235, 235), (120, 120, 255)
 
@@ -48,17 +49,38 @@ def places(cameras: Sequence[Camera]) -> list[Place]:
     return [found[index] for index in range(len(cameras))]
 
 
-def compose(tiles: Sequence[Tile], tile_width: int) -> Bgr:
-    """The mosaic; a tile is 16:9 and `tile_width` pixels wide, with a line below it."""
-    picture_height = round(tile_width * 9 / 16)
-    tile_height = picture_height + round(picture_height * _CAPTION_SHARE)
-    where = places([tile.camera for tile in tiles])
+def checked_size(cameras: Sequence[Camera], tile_width: int) -> tuple[int, int]:
+    """Height and width of their mosaic, in pixels. Raises CrowError(TOO_LARGE) above `MOST_PIXELS`."""
+    where = places(cameras)
     rows, columns = 1 + max(row for row, _ in where), 1 + max(column for _, column in where)
-    mosaic = np.full((rows * tile_height, columns * tile_width, 3), _GROUND, np.uint8)
+    height, width = rows * sum(_tile_heights(tile_width)), columns * tile_width
+    if height * width > MOST_PIXELS:
+        raise CrowError(
+            Kind.TOO_LARGE,
+            "mosaic_too_large",
+            f"{rows} rows and {columns} columns of cameras, each {tile_width} pixels wide, make a picture of {width} x "
+            f"{height} pixels: give a smaller --tile-width, or places (`camera edit ID --grid`) without holes",
+        )
+    return height, width
+
+
+def compose(tiles: Sequence[Tile], tile_width: int) -> Bgr:
+    """The mosaic; a tile is 16:9 and `tile_width` pixels wide, with a line below it. Raises as `checked_size` does."""
+    cameras = [tile.camera for tile in tiles]
+    picture_height, caption_height = _tile_heights(tile_width)
+    tile_height = picture_height + caption_height
+    mosaic = np.full((*checked_size(cameras, tile_width), 3), _GROUND, np.uint8)
+    where = places(cameras)
     for tile, (row, column) in zip(tiles, where, strict=True):
         top, left = row * tile_height, column * tile_width
         _draw(mosaic[top : top + tile_height, left : left + tile_width], tile, picture_height)
     return mosaic
+
+
+def _tile_heights(tile_width: int) -> tuple[int, int]:
+    """Of a tile's picture, and of the line below it."""
+    picture_height = round(tile_width * 9 / 16)
+    return picture_height, round(picture_height * _CAPTION_SHARE)
 
 
 def _draw(area: Bgr, tile: Tile, picture_height: int) -> None:

@@ -151,6 +151,15 @@ class Broken:
         raise CrowError(Kind.INTERNAL, DETECTOR_FAILED, "no answer")
 
 
+class Mended(SomebodyBySize):
+    """One that an operator repairs."""
+
+    works = False
+
+    def find(self, bgr: Bgr) -> tuple[Person, ...]:
+        return super().find(bgr) if self.works else Broken().find(bgr)
+
+
 def first_arrival_s() -> int:
     """The first second with most of somebody in the picture after the first minute."""
     differs = (cv2.absdiff(SHOP.picture(second), SHOP.empty()).max(axis=2) > 40 for second in range(60, 120))
@@ -236,13 +245,36 @@ def test_a_sample_that_cannot_be_decoded_is_dropped_and_the_one_before_it_settle
     assert [error.code for error in told.failures] == ["picture_unusable"]
 
 
-@pytest.mark.parametrize("fields", [{"gate": GateMode.PERSON}, {"blur": Blur.PEOPLE}])
-def test_a_detector_that_fails_drops_the_samples_that_depend_on_it(fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("gate", [GateMode.OFF, GateMode.PERSON])
+def test_nothing_goes_out_unblurred_when_the_detector_fails(gate: GateMode) -> None:
     told = Told()
-    piped = pipeline(told, Broken(), **fields)
-    show(piped, range(3))
-    expected = [SENT] if "gate" in fields else [Dropped.DETECT_ERROR]  # a gate lets the first one through unseen
-    assert told.ended() == expected + [Dropped.DETECT_ERROR] * 2
+    show(pipeline(told, Broken(), gate=gate, blur=Blur.PEOPLE), range(3))
+    assert set(told.ended()) == {Dropped.DETECT_ERROR}
+
+
+def test_activity_stands_in_for_people_while_the_detector_fails_and_an_alert_says_so() -> None:
+    arrival_s = first_arrival_s()
+    seconds = range(arrival_s - 20, arrival_s + 10)
+    ended, alerts = [], []
+    for fields in ({"gate": GateMode.ACTIVITY}, {"gate": GateMode.PERSON, "detector": Broken()}):
+        told = Told()
+        show(pipeline(told, **fields), seconds)
+        ended.append(told.ended())
+        alerts.append(told.alerts)
+    assert ended[0] == ended[1]
+    assert SENT in ended[0][1:]
+    assert alerts == [[], [Alert.NO_DETECTOR]]
+
+
+def test_a_detector_that_works_again_decides_again() -> None:
+    told, detector = Told(), Mended()
+    piped = pipeline(told, detector, gate=GateMode.PERSON)
+    show(piped, range(EMPTY_S, EMPTY_S + 4))
+    detector.works = True
+    show(piped, range(EMPTY_S + 4, EMPTY_S + 8))
+    piped.settle()
+    assert told.alerts == [Alert.NO_DETECTOR, None]
+    assert told.ended()[-1] == GateReason.NO_PERSON
 
 
 def test_an_alert_is_told_when_it_starts_and_ends_with_and_without_a_gate() -> None:

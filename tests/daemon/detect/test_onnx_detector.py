@@ -11,12 +11,13 @@ from pathlib import Path
 import detector_models as models
 import numpy as np
 import pytest
+from conftest import ManualClock
 from structlog.testing import capture_logs
 
 from crow_daemon.capture.encoder import Bgr
 from crow_daemon.detect import outputs
 from crow_daemon.detect.config import DetectorConfig, Provider
-from crow_daemon.detect.on_demand import OnDemandDetector
+from crow_daemon.detect.on_demand import RETRY_S, OnDemandDetector
 from crow_daemon.detect.onnx_detector import OnnxDetector
 from crow_daemon.detect.port import DETECTOR_FAILED
 from crow_shared.errors import CrowError, Kind
@@ -164,6 +165,18 @@ def test_a_detector_that_does_not_load_fails_every_look_with_the_reason(tmp_path
         with pytest.raises(CrowError, match=r"none\.onnx") as raised:
             detector.find(picture())
         assert raised.value.code == DETECTOR_FAILED
+
+
+def test_a_detector_that_did_not_load_is_tried_again_after_a_while(tmp_path: Path, clock: ManualClock) -> None:
+    file = tmp_path / "m.onnx"
+    detector = OnDemandDetector(DetectorConfig(str(file)), clock.monotonic_s)
+    with pytest.raises(CrowError):
+        detector.find(picture())
+    models.rt_detr(file)
+    with pytest.raises(CrowError):
+        detector.find(picture())
+    clock.advance(RETRY_S)
+    detector.find(picture())
 
 
 def test_onnxruntime_is_loaded_only_with_a_detector() -> None:

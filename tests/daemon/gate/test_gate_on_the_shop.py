@@ -181,11 +181,19 @@ def test_a_heartbeat_goes_out_from_a_still_scene() -> None:
     assert [second for second, sent in enumerate(decisions) if sent] == [0, 10, 20, 30]
 
 
-def test_an_alert_holds_all_but_heartbeats_back() -> None:
+@pytest.mark.parametrize("alert", [Alert.BLACK, Alert.FROZEN])
+def test_where_nothing_can_be_seen_all_but_heartbeats_is_held_back(alert: Alert) -> None:
     tried = Tried(heartbeat_s=3)
     tried.try_one(noisy(), 0)
-    held = [tried.try_one(noisy(50 * second, second), second, alert=Alert.COVERED) for second in range(1, 5)]
-    assert held == [GateReason.COVERED, GateReason.COVERED, None, GateReason.COVERED]
+    held = [tried.try_one(noisy(50 * second, second), second, alert=alert) for second in range(1, 5)]
+    assert held == [GateReason(alert), GateReason(alert), None, GateReason(alert)]
+
+
+def test_what_moves_in_a_view_that_seems_covered_is_sent() -> None:
+    tried = Tried(heartbeat_s=60, motion_ttl_s=0)
+    tried.try_one(noisy(), 0)
+    assert tried.try_one(noisy(seed=1), 1, alert=Alert.COVERED) is GateReason.COVERED
+    assert tried.try_one(noisy(50, seed=2), 2, alert=Alert.COVERED) is None
 
 
 def test_a_camera_that_was_moved_is_sent_as_any_other() -> None:

@@ -135,6 +135,19 @@ def test_a_camera_that_was_covered_stays_reported() -> None:
     assert set(found[80:]) == {Alert.COVERED}
 
 
+def plainer(second: int) -> Luma:
+    """A wall with a door frame."""
+    wall = np.full((180, 320), 150, np.uint8)
+    cv2.rectangle(wall, (120, 40), (200, 180), 70, 4)
+    return cv2.add(wall, noise(5, 2, second))
+
+
+def test_a_plainer_view_is_believed_in_the_end() -> None:
+    found = alerts([*map(shop, range(60)), *map(plainer, range(60, 800))])
+    assert set(found[80:660]) == {Alert.COVERED}
+    assert set(found[660:]) == {None}
+
+
 def test_a_clock_set_back_neither_starts_nor_keeps_an_alert_wrongly() -> None:
     health = PictureHealth()
     alerts(map(shop, range(60)), health=health)

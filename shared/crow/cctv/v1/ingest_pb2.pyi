@@ -589,7 +589,7 @@ class LedgerMinute(_message.Message):
 
     @_builtins.property
     def alerts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was wrong with the picture in this minute: "black", "frozen", "covered"."""
+        """What was wrong with the picture in this minute: "black", "frozen", "covered", "moved", "no_detector"."""
 
     def __init__(
         self,
