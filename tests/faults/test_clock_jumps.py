@@ -34,20 +34,20 @@ if not watch.keys() <= os.environ.keys():
 class Watch:
     """The clock that the processes of a test see."""
 
-    def __init__(self, file: Path, library: Path) -> None:
-        self._file = file
+    def __init__(self, directory: Path, library: Path) -> None:
+        """`directory` will be in Python's path: a confined worker may read what lies there, so its clock does, too."""
+        directory.mkdir()
+        self._file = directory / "watch"
         self.set(0)
         self.environ = {
             "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
         }
-        start_up = file.with_name("start-up")
-        start_up.mkdir()
-        (start_up / "sitecustomize.py").write_text(PUT_ON.format(environ=self.environ))
-        self.environ["PYTHONPATH"] = str(start_up)
+        (directory / "sitecustomize.py").write_text(PUT_ON.format(environ=self.environ))
+        self.environ["PYTHONPATH"] = str(directory)
 
     def set(self, ahead_s: int) -> None:
         """So far ahead of this process's clock from now on; negative: behind."""
@@ -61,7 +61,7 @@ def watch(tmp_path: Path) -> Watch:
     found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if found is None:
         pytest.skip("libfaketime is not installed (Debian: faketime)")
-    return Watch(tmp_path / "watch", found)
+    return Watch(tmp_path / "clock", found)
 
 
 @pytest.fixture
