@@ -38,7 +38,6 @@ from crow_shared.frame import Frame
 log = structlog.get_logger()
 
 _SINK_RETRY_S = 0.1
-_PRE_ROLL = frozenset({GateReason.NO_ACTIVITY, GateReason.NO_PERSON, GateReason.DUPLICATE, GateReason.COVERED})
 _PRE_ROLL_SAMPLES = 2
 _PRE_ROLL_INTERVALS = 2.5  # a longer distance, and samples were missing between
 
@@ -134,7 +133,7 @@ class SamplePipeline:
         verdict = self._gate.judge(sight, at_us, self._alert)
         if verdict.begins:
             self._send_pre_roll(at_us)
-        if verdict.held is not None and verdict.held in _PRE_ROLL and self._camera.pre_roll:
+        if verdict.held is not None and self._camera.pre_roll:
             self._let_go_all_but(_PRE_ROLL_SAMPLES - 1 if verdict.stirs else 0)
             self._held.append(_Held(sight, verdict.held))
             return
@@ -165,9 +164,9 @@ class SamplePipeline:
             camera, reason = self._camera.id, failure.message
             log.warning("the person detector fails: activity stands in for people", camera=camera, reason=reason)
         elif alert is not None:
-            log.warning("camera shows nothing of use", camera=self._camera.id, alert=alert)
+            log.warning("something is wrong with what the camera shows", camera=self._camera.id, alert=alert)
         else:
-            log.info("camera shows its picture again", camera=self._camera.id, alert=before)
+            log.info("the alert has ended", camera=self._camera.id, alert=before)
 
     def _send_pre_roll(self, at_us: int) -> None:
         """What was kept goes out, as far as no sample is missing between it and the one of now."""

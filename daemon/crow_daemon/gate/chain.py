@@ -7,8 +7,8 @@ Invariants
 3. The comparison is with the last sample *sent*, never with the last one seen: slow changes add up, and a person who
    walks in and then stands still is still a difference.
 4. After activity, samples go out for `motion_ttl_s` more, unless they repeat the last one sent.
-5. While nothing can be seen, black or frozen, only heartbeats go out. What is told to be covered may be a plainer view:
-   activity in it goes out.
+5. An alert holds nothing back: it may be wrong, and what moves under it goes out. Of what is held back anyway it is the
+   reason.
 6. A detector that fails holds nothing back: activity stands in for people until it works again.
 
 What activity is depends on the camera: a change (`difference`), or a person. The detector looks only at samples that
@@ -22,7 +22,11 @@ from crow_daemon.gate.difference import ACTIVE_SHARE, STIRRING_SHARE, changed_sh
 from crow_daemon.gate.gate import Alert, GateReason, Luma, Sight
 from crow_shared.errors import CrowError
 
-_NOTHING_TO_SEE = {Alert.BLACK: GateReason.BLACK, Alert.FROZEN: GateReason.FROZEN}
+_NOTHING_TO_SEE: dict[Alert | None, GateReason] = {
+    Alert.BLACK: GateReason.BLACK,
+    Alert.FROZEN: GateReason.FROZEN,
+    Alert.COVERED: GateReason.COVERED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,8 @@ class GateChain:
         if self._sent is None or self._sent_smoothed is None or self._sent.shape != luma.shape:
             return Verdict(None)
         due = not 0 <= capture_us - self._sent_us < self._heartbeat_us
-        if alert in _NOTHING_TO_SEE:
-            return Verdict(None if due else _NOTHING_TO_SEE[alert])
         if repeats(self._sent, luma, sight.visible):
-            return Verdict(None if due else GateReason.DUPLICATE)
+            return Verdict(None if due else _NOTHING_TO_SEE.get(alert, GateReason.DUPLICATE))
         smooth = smoothed(luma)
         is_somebody = self._is_somebody_there(sight, smooth) if self._people_only else None
         if is_somebody is not None:
@@ -83,14 +85,12 @@ class GateChain:
         else:
             share = changed_share(self._sent_smoothed, smooth, sight.visible)
             active, stirs, idle = share >= ACTIVE_SHARE, share >= STIRRING_SHARE, GateReason.NO_ACTIVITY
-        if alert is Alert.COVERED:
-            idle = GateReason.COVERED
         if active:
             self._active_us = capture_us
         lingers = self._active_us is not None and 0 <= capture_us - self._active_us <= self._ttl_us
         if due or lingers:
             return Verdict(None, begins=active)
-        return Verdict(idle, stirs=stirs)
+        return Verdict(_NOTHING_TO_SEE.get(alert, idle), stirs=stirs)
 
     def _is_somebody_there(self, sight: Sight, smooth: Luma) -> bool | None:
         """None: the detector fails."""

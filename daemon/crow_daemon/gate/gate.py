@@ -17,7 +17,7 @@ class GateReason(StrEnum):
     NO_ACTIVITY = "no_activity"  # like the last one sent, but for light and noise
     NO_PERSON = "no_person"  # the detector sees nobody
     DUPLICATE = "duplicate"  # the last one sent once more, noise and all
-    BLACK = "black"  # there is an alert, and this is its reason
+    BLACK = "black"  # there is an alert of that name, and nothing moves
     FROZEN = "frozen"
     COVERED = "covered"
 

@@ -3,10 +3,12 @@
 Invariants
 1. An alert starts when its cause was seen in every sample for as long as `_AFTER_S` says, and in `_MIN_SAMPLES` at
    least: a dropped picture or a customer's back raises none.
-2. It ends with the first sample without the cause.
-3. What the camera usually shows is learnt from samples without a cause alone, over minutes. A camera that looks
-   somewhere else for good is believed after `_ACCEPTED_AFTER_S`: the alert ends, and this is what it shows now. So is
-   one that seems covered, if what it shows has fine edges of its own: then it is a plainer view.
+2. It ends with the first sample without the cause. Covered and moved are one cause, what is usual is lost: before a
+   plain wall, one customer makes the difference between them.
+3. What the camera usually shows is learnt from samples without a cause alone, over minutes. What it shows in its place
+   is believed in the end, so that no alert lasts for ever: after `_VIEW_BELIEVED_AFTER_S` if it has fine edges of its
+   own, else (a hand, a bag, a bare wall) after `_COVER_BELIEVED_AFTER_S`, in which somebody has had time to go and
+   look. Then the alert ends, and this is what is usual.
 4. What is masked is not looked at, nor are a mask's edges. Where less than `_LEAST_VISIBLE` is left there is no alert:
    one customer may be all that there is to be seen.
 
@@ -25,7 +27,9 @@ from crow_daemon.gate.gate import Alert, Luma
 
 _AFTER_S = {Alert.BLACK: 5.0, Alert.FROZEN: 30.0, Alert.COVERED: 20.0, Alert.MOVED: 60.0}
 _MIN_SAMPLES = 3
-_ACCEPTED_AFTER_S = 600.0
+_LOST_SIGHT = frozenset({Alert.COVERED, Alert.MOVED})
+_VIEW_BELIEVED_AFTER_S = 600.0
+_COVER_BELIEVED_AFTER_S = 86_400.0
 _BLACK_MEAN, _BLACK_DEVIATION = 24.0, 6.0  # grey levels
 _EDGES_SIZE = (80, 45)  # pixels: width, height
 _LOST = 0.4  # correlation of edges with the usual ones; another scene has about 0, customers leave 0.67 and more
@@ -54,25 +58,26 @@ class PictureHealth:
         self._seen_us = 0
         self._usual: _Edges | None = None
         self._usual_sharpness = 0.0
-        self._is_view = False  # what is there in place of the usual structure has some of its own
+        self._is_view = False  # what is there in place of the usual structure has fine edges of its own
 
     def look(self, luma: Luma, capture_us: int, visible: Luma | None = None) -> Alert | None:
         """The alert that there is with this sample; `visible` as in `Sight`."""
         elapsed_s = min(max(capture_us - self._seen_us, 0) / 1_000_000, _LEARNT_IN_S)
         self._seen_us = capture_us
         cause = self._find_cause(luma, visible, elapsed_s)
-        if cause is not self._cause or capture_us < self._cause_since_us:
-            self._cause, self._cause_since_us, self._cause_samples = cause, capture_us, 0
+        if not _is_one_cause(cause, self._cause) or capture_us < self._cause_since_us:
+            self._cause_since_us, self._cause_samples = capture_us, 0
+        self._cause = cause
         self._cause_samples += 1
         lasts_s = (capture_us - self._cause_since_us) / 1_000_000
-        if (cause is Alert.MOVED or (cause is Alert.COVERED and self._is_view)) and lasts_s >= _ACCEPTED_AFTER_S:
+        if cause in _LOST_SIGHT and lasts_s >= (_VIEW_BELIEVED_AFTER_S if self._is_view else _COVER_BELIEVED_AFTER_S):
             self._usual = None
             cause = None
         if cause is None:
             self.alert = None
         elif lasts_s >= _AFTER_S[cause] and self._cause_samples >= _MIN_SAMPLES:
             self.alert = cause
-        elif self.alert is not cause:
+        elif not _is_one_cause(cause, self.alert):
             self.alert = None
         return self.alert
 
@@ -94,9 +99,11 @@ class PictureHealth:
             return None
         likeness = _correlation(self._usual, edges)
         usual_strength, strength = _strength(self._usual), _strength(edges)
-        self._is_view = strength >= _MIN_EDGES and sharpness >= _FINE * self._usual_sharpness
         if usual_strength >= _MIN_EDGES and likeness < _LOST:
-            return Alert.COVERED if strength < _BARE * usual_strength else Alert.MOVED
+            is_bare = strength < _BARE * usual_strength
+            self._is_view = not is_bare or (strength >= _MIN_EDGES and sharpness >= _FINE * self._usual_sharpness)
+            return Alert.COVERED if is_bare else Alert.MOVED
+        self._is_view = False
         if usual_strength >= _MIN_EDGES and sharpness < _BLURRED * self._usual_sharpness:
             return Alert.COVERED
         if likeness >= _USUAL or usual_strength < _MIN_EDGES:
@@ -104,6 +111,10 @@ class PictureHealth:
             cv2.accumulateWeighted(edges, self._usual, share)
             self._usual_sharpness += share * (sharpness - self._usual_sharpness)
         return None
+
+
+def _is_one_cause(one: Alert | None, other: Alert | None) -> bool:
+    return one is other or {one, other} == _LOST_SIGHT
 
 
 def _edges(luma: Luma, visible: Luma | None) -> _Edges:

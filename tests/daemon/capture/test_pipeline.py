@@ -292,6 +292,28 @@ def test_an_alert_is_told_when_it_starts_and_ends_with_and_without_a_gate() -> N
         assert while_still == (gated if mode is GateMode.ACTIVITY else {SENT})
 
 
+def before_a_wall(shop_s: int, at_s: int) -> Shown:
+    """Who is in the shop at that second, before a bare wall."""
+    picture = SHOP.picture(shop_s)
+    passing = cv2.absdiff(picture, SHOP.empty()).max(axis=2) > 40
+    wall = np.random.default_rng(at_s).normal(150, 2, picture.shape).astype(np.uint8)
+    return Shown(np.where(passing[..., None], picture, wall), START_US + at_s * SECOND_US)
+
+
+def test_who_comes_into_a_view_that_seems_covered_is_sent_and_so_are_heartbeats() -> None:
+    arrival_s, told = first_arrival_s(), Told()
+    piped = pipeline(told, gate=GateMode.ACTIVITY, heartbeat_s=10, pre_roll=False)
+    show(piped, range(EMPTY_S))
+    for at_s in range(EMPTY_S, EMPTY_S + 60):
+        piped.take(before_a_wall(EMPTY_S, at_s))
+    assert told.alerts == [Alert.COVERED]
+    assert max(np.diff([second for second in told.sent_s() if second >= EMPTY_S])) == 10
+    piped.take(before_a_wall(arrival_s, EMPTY_S + 60))
+    piped.take(before_a_wall(arrival_s + 1, EMPTY_S + 61))
+    assert told.alerts == [Alert.COVERED]
+    assert told.sent_s()[-2:] == [EMPTY_S + 60, EMPTY_S + 61]
+
+
 KEYFRAME = Coded(Encoding.H264, b"\0\0\0\1 a keyframe", 320, 180)
 
 

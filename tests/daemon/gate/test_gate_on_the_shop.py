@@ -181,25 +181,26 @@ def test_a_heartbeat_goes_out_from_a_still_scene() -> None:
     assert [second for second, sent in enumerate(decisions) if sent] == [0, 10, 20, 30]
 
 
-@pytest.mark.parametrize("alert", [Alert.BLACK, Alert.FROZEN])
-def test_where_nothing_can_be_seen_all_but_heartbeats_is_held_back(alert: Alert) -> None:
+@pytest.mark.parametrize(
+    ("alert", "reason"),
+    [(alert, GateReason(alert)) for alert in (Alert.BLACK, Alert.FROZEN, Alert.COVERED)]
+    + [(alert, GateReason.NO_ACTIVITY) for alert in (Alert.MOVED, Alert.NO_DETECTOR)],
+)
+def test_an_alert_holds_back_neither_activity_nor_heartbeats_and_is_the_reason_where_nothing_can_be_seen(
+    alert: Alert, reason: GateReason
+) -> None:
     tried = Tried(heartbeat_s=3)
     tried.try_one(noisy(), 0)
-    held = [tried.try_one(noisy(50 * second, second), second, alert=alert) for second in range(1, 5)]
-    assert held == [GateReason(alert), GateReason(alert), None, GateReason(alert)]
+    still = [tried.try_one(noisy(seed=second), second, alert=alert) for second in range(1, 5)]
+    assert still == [reason, reason, None, reason]
+    assert tried.try_one(noisy(50, 5), 5, alert=alert) is None
 
 
-def test_what_moves_in_a_view_that_seems_covered_is_sent() -> None:
-    tried = Tried(heartbeat_s=60, motion_ttl_s=0)
-    tried.try_one(noisy(), 0)
-    assert tried.try_one(noisy(seed=1), 1, alert=Alert.COVERED) is GateReason.COVERED
-    assert tried.try_one(noisy(50, seed=2), 2, alert=Alert.COVERED) is None
-
-
-def test_a_camera_that_was_moved_is_sent_as_any_other() -> None:
+def test_the_same_picture_again_is_told_to_be_frozen_when_it_is() -> None:
     tried = Tried()
     tried.try_one(noisy(), 0)
-    assert tried.try_one(noisy(50, 1), 1, alert=Alert.MOVED) is None
+    held = [tried.try_one(noisy(), second, alert=alert) for second, alert in ((1, None), (2, Alert.FROZEN))]
+    assert held == [GateReason.DUPLICATE, GateReason.FROZEN]
 
 
 def test_a_clock_set_back_does_not_silence_the_gate() -> None:

@@ -130,9 +130,20 @@ def test_a_camera_that_stays_moved_is_believed_in_the_end() -> None:
     assert set(found[660:]) == {None}
 
 
-def test_a_camera_that_was_covered_stays_reported() -> None:
-    found = alerts([*map(shop, range(60)), *map(a_hand, range(60, 1000))])
-    assert set(found[80:]) == {Alert.COVERED}
+def bare(second: int) -> Luma:
+    return noise(150, 2, second)
+
+
+@pytest.mark.parametrize("show", [a_hand, out_of_focus, bare])
+def test_what_covers_a_camera_is_reported_for_a_day_and_then_believed(show: Callable[[int], Luma]) -> None:
+    health, day_s, step_s = PictureHealth(), 86_400, 600
+    alerts(map(shop, range(60)), health=health)
+    found = [
+        health.look(show(60 + second % 240), START_US + (60 + second) * SECOND_US)
+        for second in range(0, day_s + 10 * step_s, step_s)
+    ]
+    assert set(found[2 : day_s // step_s]) == {Alert.COVERED}
+    assert set(found[day_s // step_s :]) == {None}
 
 
 def plainer(second: int) -> Luma:
@@ -145,6 +156,17 @@ def plainer(second: int) -> Luma:
 def test_a_plainer_view_is_believed_in_the_end() -> None:
     found = alerts([*map(shop, range(60)), *map(plainer, range(60, 800))])
     assert set(found[80:660]) == {Alert.COVERED}
+    assert set(found[660:]) == {None}
+
+
+def customers_before_a_wall(second: int) -> Luma:
+    passing = cv2.absdiff(SHOP.picture(second % 290), SHOP.empty()).max(axis=2) > 20
+    return np.where(passing, shop(second % 290), plainer(second)).astype(np.uint8)
+
+
+def test_customers_before_a_plainer_view_keep_its_alert_neither_alive_nor_flickering() -> None:
+    found = alerts([*map(shop, range(60)), *map(customers_before_a_wall, range(60, 800))])
+    assert None not in found[80:660]
     assert set(found[660:]) == {None}
 
 
