@@ -1,8 +1,11 @@
 """Fixtures for all tests."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
@@ -27,6 +30,16 @@ class ManualClock:
     def jump(self, seconds: float) -> None:
         """Moves the wall clock alone, as a correction by NTP does."""
         self._now_us += int(seconds * 1_000_000)
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Commands that are run in this process set it up."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = before
+    structlog.reset_defaults()
 
 
 @pytest.fixture

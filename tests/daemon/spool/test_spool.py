@@ -267,9 +267,11 @@ def test_positions_are_in_order_of_spooling_over_all_cameras(tmp_path: Path) -> 
 WRITER = """
 import sys
 from pathlib import Path
+import structlog
 from crow_daemon.spool.limits import SpoolLimits
 from crow_daemon.spool.spool import Spool
 from crow_shared.frame import Frame, TimeSource
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 spool = Spool(Path(sys.argv[1]), SpoolLimits(1 << 30), segment_bytes=100_000)
 while True:
     stored = spool.append([Frame.of_picture("till", 1, TimeSource.ARRIVAL, 4, 3, b"x" * 3000) for _ in range(4)])
