@@ -6,7 +6,8 @@ Invariants
    be covered.
 3. The comparison is with the last sample *sent*, never with the last one seen: slow changes add up, and a person who
    walks in and then stands still is still a difference.
-4. After activity, samples go out for `motion_ttl_s` more, unless they repeat the last one sent.
+4. After activity, samples go out for `motion_ttl_s` more, unless they repeat the last one sent. What changes once and
+   then stands, a drop on the lens or a lamp, goes out once.
 5. An alert holds nothing back: it may be wrong, and what moves under it goes out. Of what is held back anyway it is the
    reason.
 6. A detector that fails holds nothing back: activity stands in for people until it works again.
@@ -85,10 +86,10 @@ class GateChain:
         else:
             share = changed_share(self._sent_smoothed, smooth, sight.visible)
             active, stirs, idle = share >= ACTIVE_SHARE, share >= STIRRING_SHARE, GateReason.NO_ACTIVITY
-        if active:
+        if active and (is_somebody or not self._was_held):  # or it changed from one sample to the next
             self._active_us = capture_us
         lingers = self._active_us is not None and 0 <= capture_us - self._active_us <= self._ttl_us
-        if due or lingers:
+        if due or active or lingers:
             return Verdict(None, begins=active)
         return Verdict(_NOTHING_TO_SEE.get(alert, idle), stirs=stirs)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from camera_rig import WAIT_S
 from pool_rig import PoolRig, running_pool
+from structlog.testing import capture_logs
 
 from crow_daemon.capture.outcome import Dropped
 from crow_daemon.capture.state import CameraState
@@ -76,3 +77,14 @@ async def test_without_its_model_nothing_is_sent_that_was_to_be_blurred(tmp_path
     rig = await read(tmp_path, clip, tmp_path / "none.onnx", blur=Blur.PEOPLE)
     assert rig.line.of("till") == []
     assert dict(rig.snapshot().counters.dropped) == {Dropped.DETECT_ERROR: 8}
+
+
+async def test_without_its_model_what_moves_is_sent_in_place_of_people_and_the_log_says_so(
+    tmp_path: Path, clip: Path
+) -> None:
+    with capture_logs() as logs:
+        rig = await read(tmp_path, clip, tmp_path / "none.onnx", gate=GateMode.PERSON)
+    assert len(rig.line.of("till")) == 8
+    (said,) = [entry for entry in logs if "activity stands in" in entry["event"]]
+    assert (said["log_level"], said["camera"]) == ("warning", "till")
+    assert "none.onnx" in said["reason"]

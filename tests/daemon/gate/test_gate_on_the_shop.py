@@ -150,9 +150,22 @@ def test_somebody_who_stands_still_is_sent_once_and_again_when_gone() -> None:
 
 
 def test_after_activity_samples_go_out_for_the_ttl_and_no_longer() -> None:
-    scene = [noisy(at, seed) for seed, at in enumerate([None, None, 50, 50, 50, 50, 50])]
+    scene = [noisy(at, seed) for seed, at in enumerate([None, None, 50, 80, 80, 80, 80, 80])]
+    sent = passed(Tried(motion_ttl_s=2.0), lambda second: scene[second], 8)
+    assert sent == [True, False, True, True, True, True, False, False]
+
+
+def test_what_changes_once_and_stands_goes_out_once() -> None:
+    scene = [noisy(at, seed) for seed, at in enumerate([None, None, 50, 50, 50, None, None])]
     sent = passed(Tried(motion_ttl_s=2.0), lambda second: scene[second], 7)
-    assert sent == [True, False, True, True, True, False, False]
+    assert sent == [True, False, True, False, False, True, False]
+
+
+def test_a_person_who_is_found_once_is_followed_for_the_ttl() -> None:
+    tried = Tried(motion_ttl_s=2.0, people_only=True)
+    scene = [noisy(None if second < 2 else 50 * second, second) for second in range(6)]
+    held = [tried.try_one(picture, second, people=second == 2) for second, picture in enumerate(scene)]
+    assert held == [None, GateReason.NO_PERSON, None, None, None, GateReason.NO_PERSON]
 
 
 def test_the_same_picture_once_more_is_a_duplicate_even_within_the_ttl() -> None:
