@@ -98,6 +98,13 @@ class Daemon:
         await self._stop_in_order(reporter, writer, uplink)
         return not self._tasks.failed
 
+    async def all_told(self) -> None:
+        """Returns when the receiver has the sample ledger as it is now."""
+        # Polling, since what is waited for is the state of the disk.
+        while await asyncio.to_thread(self._ledger.untold, 1):
+            self._uplink.tell_ledger()
+            await asyncio.sleep(POLL_S)
+
     def stop(self) -> None:
         """Asks for the orderly end that a signal asks for."""
         self._stop.set()

@@ -65,8 +65,8 @@ def process(
     """Reads recordings of one camera, files or folders of them, in order of time: MP4, MOV, MKV, WebM, AVI, TS.
 
     A daemon that runs with this state directory reads them; without one, this command does itself, that camera alone.
-    It ends when the receiver has all frames. Interrupted, the same command goes on where it was, without losing or
-    doubling a frame.
+    It ends when the receiver has all frames, also those of an earlier run that was interrupted. Interrupted, the same
+    command goes on where it was, without losing or doubling a frame.
     """
     settings, clock, registry = context.settings, SystemClock(), context.registry()
     recordings = plan(paths, recorded_at_us)
@@ -81,7 +81,7 @@ def process(
     camera = replace(camera, **sampling(given))
     left = left_to_read(registry, camera, present, recordings)
     _echo_plan(recordings, left)
-    if not left:
+    if not left and (no_wait or present is None):
         return
     if sys.stdin.isatty() and not yes and any(one.because != "as given" for one in left):
         click.confirm("Are these times right?", default=True, abort=True, err=True)
@@ -103,7 +103,7 @@ def process(
     if as_json:
         files = [str(one.recording.path) for one in left]
         click.echo(json.dumps({"camera_id": camera_id, "recordings": files, **asdict(done)}, indent=2))
-    else:
+    elif left or not done.delivered:
         _print(camera_id, done)
     if done.lost:
         raise SystemExit(1)

@@ -24,6 +24,7 @@ from crow_shared.frame import Frame
 
 log = structlog.get_logger()
 
+LAST_CAPTURES = 2000  # frames of a recording, more than a second of them: the ledger is written each second
 MAX_UNWRITTEN_MINUTES = 50_000
 
 
@@ -46,7 +47,9 @@ class Book:
         self._accounts: dict[str, CameraAccount] = {}
         self._spooled: dict[str, int] = {}
         self._recordings: dict[str, RecordingStanding] = {}  # of cameras that are not followed now
-        self._last_captures_us: dict[str, int] = {}  # of frames in the spool, by camera
+        self._captures_us: dict[
+            str, list[int]
+        ] = {}  # of the last frames in the spool, by camera; the last one of live ones
 
     def follow(self, cameras: Iterable[Camera], at: Moment) -> None:
         """These cameras, and no others, are expected to give samples from now on."""
@@ -72,8 +75,10 @@ class Book:
         with self._lock:
             for frame in frames:
                 self.credit(frame.camera_id, [frame.capture_us])
-                self._last_captures_us[frame.camera_id] = frame.capture_us
-                if account := self._accounts.get(frame.camera_id):
+                account = self._accounts.get(frame.camera_id)
+                before = self._captures_us.get(frame.camera_id, []) if isinstance(account, RecordingAccount) else []
+                self._captures_us[frame.camera_id] = [*before[1 - LAST_CAPTURES :], frame.capture_us]
+                if account is not None:
                     account.spooled(frame.capture_us)
 
     def credit(self, camera_id: str, captures_us: Iterable[int]) -> None:
@@ -83,14 +88,23 @@ class Book:
                 self._minutes.sent(camera_id, capture_us)
                 self._spooled[camera_id] = self._spooled.get(camera_id, 0) + 1
 
-    def begin(self, marks: Sequence[CameraMark], recordings: Mapping[str, RecordingStanding], missed: Minutes) -> None:
-        """Goes on from what was booked before: numbers of the spool, recordings, and what is missed since."""
+    def begin(
+        self,
+        marks: Sequence[CameraMark],
+        recordings: Mapping[str, RecordingStanding],
+        captures_us: Mapping[str, Sequence[int]],
+        missed: Minutes,
+    ) -> None:
+        """Goes on from what was booked before: numbers of the spool, recordings, and what is missed since.
+
+        `captures_us` are of the last frames in the spool of each camera that reads a recording, oldest first.
+        """
         with self._lock:
             self._recordings = dict(recordings)
             for mark in marks:
                 self._spooled[mark.camera_id] = mark.last_seq
-                if mark.last_capture_us is not None:
-                    self._last_captures_us[mark.camera_id] = mark.last_capture_us
+                last_us = [] if mark.last_capture_us is None else [mark.last_capture_us]
+                self._captures_us[mark.camera_id] = list(captures_us.get(mark.camera_id) or last_us)
             self._minutes.add(missed)
 
     def slept(self, seconds: float, at: Moment) -> None:
@@ -152,5 +166,5 @@ class Book:
     def _opened(self, camera: Camera, at: Moment) -> CameraAccount:
         if not isinstance(camera.source, Recording):
             return LiveAccount(self._minutes, self._lock, camera, at)
-        before, last_us = self._recordings.get(camera.id), self._last_captures_us.get(camera.id)
-        return RecordingAccount(self._minutes, self._lock, camera, before, last_us)
+        before, captures_us = self._recordings.get(camera.id), self._captures_us.get(camera.id, [])
+        return RecordingAccount(self._minutes, self._lock, camera, before, captures_us)

@@ -18,7 +18,7 @@ import structlog
 
 from crow_daemon.capture.outcome import Missed
 from crow_daemon.ledger.account import Standing
-from crow_daemon.ledger.book import Book
+from crow_daemon.ledger.book import LAST_CAPTURES, Book
 from crow_daemon.ledger.database import KEEP_US, LedgerDatabase
 from crow_daemon.ledger.tally import LedgerMark, Minutes, WrittenMinute
 from crow_daemon.registry.camera import Camera
@@ -88,6 +88,7 @@ class SampleLedger:
         on, since = {camera.id for camera in cameras}, Minutes()
         before, marks = self._database.standings(), {mark.camera_id: mark for mark in numbers.totals()}
         standings, recordings = before or {}, {}
+        last_captures_us: dict[str, list[int]] = {}
         for mark in marks.values():
             standing = standings.get(mark.camera_id, Standing(0, 0, None))
             captures_us = [] if before is None else self._captures_since(numbers, mark, standing)
@@ -95,6 +96,7 @@ class SampleLedger:
                 since.sent(mark.camera_id, capture_us)
             if (read := standing.recording) is not None:
                 recordings[mark.camera_id] = replace(read, spooled_us=max([read.spooled_us, *captures_us]))
+                last_captures_us[mark.camera_id] = numbers.last_captures_us(mark.camera_id, LAST_CAPTURES)
         for camera_id, standing in standings.items():
             if standing.recording is not None:
                 recordings.setdefault(camera_id, standing.recording)
@@ -102,7 +104,7 @@ class SampleLedger:
                 given_out = marks[camera_id].last_seq if camera_id in marks else 0
                 credited = max(0, given_out - standing.spooled)
                 self._book_down_time(camera_id, standing.due_us, standing.interval_us, credited, since)
-        self.book.begin(list(marks.values()), recordings, since)
+        self.book.begin(list(marks.values()), recordings, last_captures_us, since)
         self.follow(cameras)
         self.flush()
 

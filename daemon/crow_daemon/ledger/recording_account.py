@@ -5,11 +5,13 @@ Invariants
 2. Samples are booked in the order of their capture: none while the outcome of one before it is open, or while its frame
    is on its way to the spool. So up to `accounted_us` all is booked, and nothing behind it but frames in the spool.
 3. A sample is told of as often as it is read, and counts once: what is booked, or in hand, is passed over.
-4. It is read again from the last sample that was booked as sent, since the gate goes on from there as if it had never
-   been interrupted. What was not settled when it was interrupted is forgotten, and counts when it is read again.
+4. It is read again from the last sample that was booked as sent, since the gate goes on from there nearly as if it had
+   never been interrupted. What was not settled when it was interrupted is forgotten, and counts when it is read again.
+5. What the gate said of a sample before one that is in the spool holds, whatever it says now: sent or held back.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,9 +47,9 @@ class RecordingAccount(CameraAccount):
         lock: threading.RLock,
         camera: Camera,
         before: RecordingStanding | None,
-        last_capture_us: int | None,
+        captures_us: Sequence[int],
     ) -> None:
-        """Goes on from `before`, if that is of this recording; `last_capture_us` is of the camera's last frame."""
+        """Goes on from `before`, if that is of this recording; `captures_us` are of the camera's last frames."""
         super().__init__(minutes, lock, camera)
         assert isinstance(camera.source, Recording)
         self._recording = camera.source
@@ -57,9 +59,13 @@ class RecordingAccount(CameraAccount):
         self._sent_us: int | None = None  # the last that is booked as sent
         self._spooled_us = start_us - 1  # up to here all that was sent is in the spool
         self._behind_us = 0  # where nothing else is known: the camera's last frame, be it of this recording or not
+        self._in_spool = set(captures_us)  # of the frames since the last one that is booked, at least …
+        self._known_from_us = start_us  # … and from here on all that are in the spool
+        last_capture_us = max(captures_us, default=None)
         if before is not None and before.start_us == start_us:
             self._accounted_us, self._sent_us = before.accounted_us, before.sent_us
             self._spooled_us = before.spooled_us
+            self._known_from_us = min(captures_us, default=before.spooled_us + 1)
         elif last_capture_us is not None and last_capture_us >= start_us:
             self._accounted_us, self._behind_us = None, last_capture_us
 
@@ -108,14 +114,15 @@ class RecordingAccount(CameraAccount):
             if outcome is Dropped.STOPPED:
                 del self._in_hand[capture_us]
                 return
-            self._settle(sample, outcome)
+            self._settle(sample, _SPOOLED if capture_us in self._in_spool else outcome)
 
     def is_there(self, capture_us: int) -> bool:
         """Whether its sample was booked before, or its frame is in the spool or on its way."""
         with self._lock:
             if capture_us <= self._spooled_us:
                 if (sample := self._in_hand.get(capture_us)) is not None:
-                    self._settle(sample, _SPOOLED)
+                    was_sent = capture_us in self._in_spool or capture_us < self._known_from_us
+                    self._settle(sample, _SPOOLED if was_sent else GateReason.NO_ACTIVITY)
                 return True
             sample = self._in_hand.get(capture_us)
             return not self._is_new(capture_us) and (sample is None or sample.became is not None)
@@ -124,8 +131,7 @@ class RecordingAccount(CameraAccount):
         """A frame of that time is in the spool, and booked as sent."""
         with self._lock:
             if (sample := self._in_hand.get(capture_us)) is not None:
-                sample.became = _SPOOLED
-                self._spooled_us = max(self._spooled_us, capture_us)
+                self._is_in_spool(capture_us, sample)
                 self._book()
 
     def worker_lost(self, because: Missed, at: Moment) -> None:
@@ -156,8 +162,7 @@ class RecordingAccount(CameraAccount):
             self._alert = None
             for capture_us, sample in self._in_hand.items():
                 if sample.became == SENT:  # booked by its number when it has one
-                    sample.became = _SPOOLED
-                    self._spooled_us = max(self._spooled_us, capture_us)
+                    self._is_in_spool(capture_us, sample)
             self._forget(None)
             self._book()
 
@@ -199,6 +204,11 @@ class RecordingAccount(CameraAccount):
         is_behind = self._accounted_us is None or capture_us > self._accounted_us
         return is_behind and capture_us not in self._in_hand
 
+    def _is_in_spool(self, capture_us: int, sample: _InHand) -> None:
+        sample.became = _SPOOLED
+        self._spooled_us = max(self._spooled_us, capture_us)
+        self._in_spool.add(capture_us)
+
     def _settle(self, sample: _InHand, became: str) -> None:
         """Counts what became of it, and books what can be booked with it."""
         sample.became = became
@@ -223,6 +233,7 @@ class RecordingAccount(CameraAccount):
             self._minutes.missed(self._camera_id, first_us, self._interval_us, sample.skipped, sample.because)
             if sample.became == _SPOOLED:
                 self._sent_us = capture_us
+                self._in_spool.discard(capture_us)
             elif isinstance(sample.became, GateReason | Dropped):
                 self._minutes.held(self._camera_id, capture_us, sample.became)
             self._accounted_us = capture_us

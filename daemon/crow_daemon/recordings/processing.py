@@ -27,7 +27,7 @@ from crow_shared.lifecycle import Notifier
 
 POLL_S = 0.25
 SILENCE_S = 20.0
-STOP_DEADLINE_S = 60.0  # of a daemon of our own: nobody waits to kill it, and the receiver is to have the whole ledger
+TELL_S = 30.0  # for the rest of the sample ledger, which whoever runs next tells else
 MOST_LOSSES = 5  # of the process that reads a recording, at one place of it
 _GIVEN_UP_IN = frozenset({"unsupported", "refused", "unreachable"})  # the states of a recording that cannot be read
 
@@ -223,12 +223,15 @@ async def with_own_daemon(
     """
     from crow_daemon.app import Daemon  # noqa: PLC0415 — loads gRPC, which most commands do without
 
-    settings = settings.model_copy(update={"stop_deadline_s": max(STOP_DEADLINE_S, settings.stop_deadline_s)})
     daemon = Daemon(settings, Notifier({}), clock, only=camera_id)
     running = asyncio.create_task(daemon.run())
     working = asyncio.ensure_future(work())
     await asyncio.wait({running, working}, return_when=asyncio.FIRST_COMPLETED)
     ended_first = not working.done()
+    if not ended_first and working.exception() is None and working.result().delivered:
+        telling = asyncio.create_task(daemon.all_told())
+        await asyncio.wait({running, telling}, timeout=TELL_S, return_when=asyncio.FIRST_COMPLETED)
+        telling.cancel()
     if ended_first:
         working.cancel()
     daemon.stop()

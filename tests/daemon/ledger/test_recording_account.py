@@ -75,7 +75,7 @@ class Reading:
         self.account.sampled(capture_us, skipped, Moment.now(self.clock))
         if self.tick in DAMAGED:
             self.account.outcome(capture_us, Dropped.ENCODE_ERROR)
-        elif self.last_sent is None or self.tick - self.last_sent >= SENT_EVERY:
+        elif self.is_sent():
             self.last_sent = self.tick
             if not self.account.is_there(capture_us):
                 self.account.outcome(capture_us, SENT)
@@ -84,6 +84,9 @@ class Reading:
             self.account.outcome(capture_us, GateReason.NO_ACTIVITY)
         self.last_tick, self.tick = self.tick, self.tick + 1
         return True
+
+    def is_sent(self) -> bool:
+        return self.last_sent is None or self.tick - self.last_sent >= SENT_EVERY
 
     def store(self) -> None:
         for capture_us in self.on_their_way:
@@ -127,41 +130,69 @@ STEPS = st.lists(
 )
 
 
+def interrupted(
+    kind: type["Reading"], steps: list[tuple[str, int]], directory: Path, spool: Spooled
+) -> dict[int, Tally]:
+    """The ledger of a recording that was read with these interruptions."""
+    clock = ManualClock()
+    reading = kind(directory, clock, spool)
+    for what, times in steps:
+        clock.advance(1)
+        match what:
+            case "read":
+                for _ in range(times):
+                    reading.step()
+            case "store":
+                reading.store()
+            case "flush":
+                reading.ledger.flush()
+            case "crash":
+                reading.lose_worker()
+            case "switch":
+                reading.switch_off_and_on()
+            case "stop":
+                reading.store()
+                reading.ledger.finish()
+                reading.kill()
+                reading = kind(directory, clock, spool)
+            case "kill":
+                reading.kill()
+                reading = kind(directory, clock, spool)
+    return reading.end()
+
+
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_whatever_interrupts_it_the_ledger_and_the_frames_are_those_of_one_reading(
     steps: list[tuple[str, int]],
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        clock, spool, whole = ManualClock(), Spooled(), Spooled()
+        spool, whole = Spooled(), Spooled()
         (Path(directory) / "whole").mkdir()
-        expected = Reading(Path(directory) / "whole", clock, whole).end()
-        reading = Reading(Path(directory), clock, spool)
-        for what, times in steps:
-            clock.advance(1)
-            match what:
-                case "read":
-                    for _ in range(times):
-                        reading.step()
-                case "store":
-                    reading.store()
-                case "flush":
-                    reading.ledger.flush()
-                case "crash":
-                    reading.lose_worker()
-                case "switch":
-                    reading.switch_off_and_on()
-                case "stop":
-                    reading.store()
-                    reading.ledger.finish()
-                    reading.kill()
-                    reading = Reading(Path(directory), clock, spool)
-                case "kill":
-                    reading.kill()
-                    reading = Reading(Path(directory), clock, spool)
-        assert reading.end() == expected
+        expected = Reading(Path(directory) / "whole", ManualClock(), whole).end()
+        assert interrupted(Reading, steps, Path(directory), spool) == expected
         assert spool.captures_us == whole.captures_us
         assert sum(tally.expected for tally in expected.values()) == TICKS + 2
+
+
+class Fickle(Reading):
+    """Its gate has forgotten what it went by before it was interrupted."""
+
+    def is_sent(self) -> bool:
+        return (self.tick + len(self.spool.captures_us)) % 5 < 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_a_gate_that_judges_otherwise_the_second_time_neither_loses_nor_doubles_a_sample(
+    steps: list[tuple[str, int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        spool = Spooled()
+        told = interrupted(Fickle, steps, Path(directory), spool)
+        assert sum(tally.expected for tally in told.values()) == TICKS + 2
+        assert sum(tally.sent for tally in told.values()) == len(spool.captures_us)
+        assert spool.captures_us == sorted(set(spool.captures_us))
 
 
 def test_another_recording_of_the_camera_is_read_from_its_own_beginning(tmp_path: Path, clock: ManualClock) -> None:
