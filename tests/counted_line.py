@@ -180,7 +180,9 @@ def until_at_rest(look: Callable[[], Any], is_done: Callable[[Any], bool], other
 
 def _delivered(status: dict[str, Any]) -> bool:
     stopped = all(camera["state"] == "disabled" for camera in status["cameras"])
-    return stopped and not status["spool"]["waiting"] and not status["ledger"]["untold_minutes"]
+    ledger = status["ledger"]
+    is_told = not ledger["unwritten_minutes"] and not ledger["untold_minutes"]
+    return stopped and not status["spool"]["waiting"] and is_told
 
 
 def _closed(counted: dict[str, Any]) -> bool:

@@ -43,7 +43,7 @@ class Book:
         """Empty."""
         self._lock = threading.RLock()  # guards the accounts' state, too
         self._minutes = Minutes()
-        self._being_written: set[str] = set()  # cameras whose minutes were taken, and may come back
+        self._being_written: set[tuple[str, int]] = set()  # minutes that were taken, and may come back
         self._accounts: dict[str, CameraAccount] = {}
         self._spooled: dict[str, int] = {}
         self._recordings: dict[str, RecordingStanding] = {}  # of cameras that are not followed now
@@ -126,7 +126,7 @@ class Book:
                 account.look(at)
             taken = Minutes()
             taken.tallies, self._minutes.tallies = self._minutes.tallies, {}
-            self._being_written = {camera_id for camera_id, _ in taken.tallies}
+            self._being_written = set(taken.tallies)
             standings = {
                 camera_id: Standing(numbers, 0, None, self._recordings.get(camera_id))
                 for camera_id, numbers in self._spooled.items()
@@ -144,9 +144,13 @@ class Book:
         """Whether all that became of the camera's samples is on disk, with the frames that were sent."""
         with self._lock:
             account = self._accounts.get(camera_id)
-            is_in_memory = any(key[0] == camera_id for key in self._minutes.tallies)
             is_booked = account is None or account.is_booked
-            return is_booked and not (is_in_memory or camera_id in self._being_written)
+            return is_booked and not any(camera == camera_id for camera, _ in self._unwritten())
+
+    def unwritten_minutes(self) -> int:
+        """How many minutes of all cameras have counts that are not on disk."""
+        with self._lock:
+            return len(self._unwritten())
 
     def put_back(self, taken: Taken) -> None:
         """What could not be written down is kept for the next taking."""
@@ -156,6 +160,9 @@ class Book:
             forgotten = self._minutes.forget_oldest(MAX_UNWRITTEN_MINUTES)
         if forgotten:
             log.error("the disk takes no sample ledger: the oldest minutes of it are not known", minutes=forgotten)
+
+    def _unwritten(self) -> set[tuple[str, int]]:
+        return self._being_written | self._minutes.tallies.keys()
 
     def _end(self, camera_id: str, at: Moment) -> None:
         account = self._accounts.pop(camera_id)

@@ -140,10 +140,13 @@ class SampleLedger:
 
     def status(self) -> dict[str, int | str | None]:
         """In plain JSON values; docs/OPERATIONS.md has the fields."""
+        unwritten = self.book.unwritten_minutes()  # first: what is written meanwhile is found on disk
+        untold, trouble = None, self.trouble
         try:
-            return {"untold_minutes": self._database.untold_minutes(), "trouble": self.trouble}
+            untold = self._database.untold_minutes()
         except CrowError as error:
-            return {"untold_minutes": None, "trouble": error.message}
+            trouble = error.message
+        return {"unwritten_minutes": unwritten, "untold_minutes": untold, "trouble": trouble}
 
     def told(self, marks: Iterable[LedgerMark]) -> None:
         """The receiver has these. Raises CrowError."""

@@ -36,7 +36,7 @@ def _status(**changed: Any) -> dict[str, Any]:
         "daemon_id": "box",
         "uplink": {"receiver": "here:1", "state": "connected", "last_error": None, "window_frames": 8, "backlog": None},
         "spool": {"waiting": 0, "bytes": 0, "max_bytes": 1, "trouble": None},
-        "ledger": {"untold_minutes": 0, "trouble": None},
+        "ledger": {"unwritten_minutes": 0, "untold_minutes": 0, "trouble": None},
         "workers": [{"pid": 7, "cameras": ["till"], "memory_bytes": 90_000_000, "losses": {"worker_hung": 1}}],
         "cameras": [till],
     }
@@ -88,7 +88,7 @@ def test_what_became_of_every_sample_of_the_last_hour_and_day_is_told_with_its_c
 
 
 def test_a_ledger_that_the_disk_refuses_is_told(state_dir: Path) -> None:
-    status.write(state_dir, _status(ledger={"untold_minutes": None, "trouble": "disk full"}))
+    status.write(state_dir, _status(ledger={"unwritten_minutes": 5, "untold_minutes": None, "trouble": "disk full"}))
     assert "sample ledger: TROUBLE: disk full" in _run().stdout.splitlines()
 
 

@@ -311,7 +311,7 @@ def test_a_damaged_file_is_set_aside_and_the_daemon_starts(
     after.sample("sent")
     after.ledger.flush()
     assert total(after.ledger).sent == 1
-    assert after.ledger.status() == {"untold_minutes": 1, "trouble": None}
+    assert after.ledger.status() == {"unwritten_minutes": 0, "untold_minutes": 1, "trouble": None}
     assert len(list(tmp_path.glob("ledger.db.damaged-*"))) == 1
     after.kill()
 
@@ -399,6 +399,13 @@ def test_the_ledger_of_a_real_spool_agrees_with_it_after_a_kill(tmp_path: Path, 
     assert total(ledger).sent == sum(mark.last_seq for mark in spool.totals()) == 4
     ledger.close()
     spool.close()
+
+
+def test_what_was_counted_since_the_last_writing_is_said_to_be_unwritten(life: Life) -> None:
+    life.sample("gated")
+    assert life.ledger.status()["unwritten_minutes"] == 1
+    life.ledger.flush()
+    assert life.ledger.status()["unwritten_minutes"] == 0
 
 
 def test_counting_what_the_receiver_does_not_have_is_bounded(
