@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.worker_protocol import WorkerConfig
 from crow_receiver.vision.zones import THIRDS
@@ -56,5 +57,5 @@ def llama_config(model: Path, mmproj: Path) -> WorkerConfig:
         model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
         mmproj_path=str(mmproj),
         mmproj_sha256=hashlib.sha256(mmproj.read_bytes()).hexdigest(),
-        threads=1,
+        llama=LlamaSettings(threads=1, slots=4),
     )

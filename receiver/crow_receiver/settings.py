@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from crow_receiver.vision.llama.options import MOST_SLOTS, FlashAttention, KeyValueType
 from crow_shared import settings
 from crow_shared.address import Address, is_loopback
 from crow_shared.settings import Environment, LogLevel, Section
@@ -58,7 +59,12 @@ class VisionSettings(Section):
     )
     model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
     models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
-    workers: int = Field(default=1, ge=1, le=64, description="worker processes, one frame each at a time")
+    workers: int = Field(default=1, ge=1, le=64, description="worker processes; `vision.slots` frames each at a time")
+    slots: int = Field(default=0, ge=0, le=MOST_SLOTS, description="frames that llama works on at once; 0: automatic")
+    context_tokens: int = Field(default=0, ge=0, description="tokens for one frame, its answer included; 0: automatic")
+    batch_tokens: int = Field(default=0, ge=0, le=16_384, description="tokens evaluated at once; 0: automatic")
+    kv_type: KeyValueType = Field(default="f16", description="f16, or q8_0: half the memory for keys and values")
+    flash_attention: FlashAttention = Field(default="auto", description="auto, on or off")
     threads: int = Field(default=0, ge=0, le=256, description="threads per worker; 0: the machine's cores")
     gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all, where the build has one")
     deadline_s: float = Field(default=300, gt=0, description="a frame that takes longer is given up and tried again")

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from line_parts import PASSWORD, QUICK_SESSIONS, USER
 
-from crow_sim.gemma import write_small_gemma3
+from crow_sim.gemma import write_gemma3
 from crow_sim.line import DaemonService, ReceiverService
 from crow_sim.rtsp.faults import Faults
 from crow_sim.rtsp.server import RtspServer
@@ -263,7 +263,7 @@ def test_a_recording_is_read_with_its_own_times(clip: Path, receiver: ReceiverSe
 def test_gemma_describes_frames_through_the_whole_line(cameras: RtspServer, tmp_path: Path) -> None:
     """The real llama.cpp path with a small, structurally real Gemma-3; its weights are random, so only form counts."""
     pytest.importorskip("llama_cpp")
-    text, mmproj = write_small_gemma3(tmp_path)
+    text, mmproj = write_gemma3(tmp_path)
     receiver = ReceiverService(tmp_path / "receiver", QUICK_SESSIONS | {"CROW_RECEIVER_VISION__ENGINE": "llama"})
     receiver.run("model", "add", "small", "--model", str(text), "--mmproj", str(mmproj))
     with receiver, DaemonService(tmp_path / "daemon", receiver.grpc_address) as daemon:

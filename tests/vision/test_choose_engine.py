@@ -39,7 +39,7 @@ def test_without_weights_motion_analysis_runs_and_the_reason_says_how_to_get_the
 def test_with_weights_and_the_library_gemma_runs(installed: Path) -> None:
     choice = choose_engine(VisionSettings(threads=3, gpu_layers=0), installed)
     assert (choice.engine, choice.worker.model) == ("llama", "small")
-    assert (choice.worker.threads, choice.worker.gpu_layers) == (3, 0)
+    assert (choice.worker.llama.threads, choice.worker.llama.gpu_layers) == (3, 0)
     assert Path(choice.worker.model_path).is_file()
     assert Path(choice.worker.mmproj_path).is_file()
     assert len(choice.worker.model_sha256) == len(choice.worker.mmproj_sha256) == 64

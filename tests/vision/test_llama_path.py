@@ -16,7 +16,8 @@ from crow_receiver.vision.worker_protocol import WorkerConfig
 from crow_receiver.vision.zones import THIRDS
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import MAX_ZONES, Zone, ZoneKind
-from crow_sim.gemma import SMALL_TEXT, write_small_gemma3
+from crow_sim.gemma import write_gemma3
+from crow_sim.gemma.shapes import SMALL_TEXT
 
 pytest.importorskip("llama_cpp")
 pytestmark = pytest.mark.llama
@@ -118,7 +119,7 @@ async def test_a_cut_off_model_is_refused_with_a_reason(
 
 async def test_files_that_do_not_belong_together_are_refused(small_gemma: tuple[Path, Path], tmp_path: Path) -> None:
     model, mmproj = small_gemma
-    _, wider = write_small_gemma3(tmp_path, text=replace(SMALL_TEXT, width=128))
+    _, wider = write_gemma3(tmp_path, text=replace(SMALL_TEXT, width=128))
     for files in ((model, wider), (model, model), (mmproj, mmproj)):
         error = await refused_at_start(llama_config(*files))
         assert (error.kind, error.code) == (Kind.INVALID, "bad_model")

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from crow_shared.errors import CrowError, Kind
-from crow_sim.gemma import SMALL_VISION, write_small_gemma3
+from crow_sim.gemma import write_gemma3
+from crow_sim.gemma.shapes import SMALL_VISION
 
 
 def test_the_same_bytes_are_written_each_time(small_gemma: tuple[Path, Path], tmp_path: Path) -> None:
-    for first, second in zip(small_gemma, write_small_gemma3(tmp_path), strict=True):
+    for first, second in zip(small_gemma, write_gemma3(tmp_path), strict=True):
         assert first.read_bytes() == second.read_bytes()
         assert first.stat().st_size < 1 << 20
 
@@ -21,5 +22,5 @@ def test_a_picture_becomes_sixteen_tokens() -> None:
 def test_a_place_that_cannot_be_written_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CrowError) as caught:
-        write_small_gemma3(tmp_path / "file")
+        write_gemma3(tmp_path / "file")
     assert caught.value.kind is Kind.UNAVAILABLE

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crow_receiver.models.store import InstalledModel, ModelStore
 from crow_receiver.settings import VisionSettings
+from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.worker_protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
 
@@ -33,7 +34,7 @@ def choose_engine(settings: VisionSettings, models_dir: Path) -> Choice:
     `auto` takes llama where both the library and weights are installed, else classic. Raises CrowError: NOT_FOUND when
     an engine or a model that the settings name is missing, CORRUPT for a manifest that cannot be read.
     """
-    classic = WorkerConfig(engine="classic", threads=settings.threads)
+    classic = WorkerConfig(engine="classic")
     if settings.engine == "classic":
         return Choice(classic, f"The settings ask for classic: {_CLASSIC}.")
     store = ModelStore(models_dir)
@@ -59,6 +60,10 @@ def _llama(settings: VisionSettings, model: InstalledModel) -> WorkerConfig:
         model_sha256=model.manifest.model.sha256,
         mmproj_path=str(model.mmproj_path),
         mmproj_sha256=model.manifest.mmproj.sha256,
-        threads=settings.threads,
-        gpu_layers=settings.gpu_layers,
+        llama=llama_settings(settings),
     )
+
+
+def llama_settings(settings: VisionSettings) -> LlamaSettings:
+    """What the settings say about how llama.cpp runs."""
+    return LlamaSettings(**{name: getattr(settings, name) for name in LlamaSettings.model_fields})

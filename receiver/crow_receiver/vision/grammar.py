@@ -1,4 +1,4 @@
-"""The grammar (GBNF) that an answer has to follow: the JSON of a `Scene`, without whitespace, and never endless.
+"""The grammar that an answer has to follow: the JSON of a `Scene`, without whitespace, and never endless.
 
 It is built from the schema's own enumerations and bounds, so every text of the grammar is a valid `Scene`. The length
 of the longest one is known: a model that may write that many bytes always comes to an end.
@@ -21,10 +21,6 @@ class Literal:
 
     text: str
 
-    def gbnf(self) -> str:
-        """The text as a GBNF string."""
-        return '"' + self.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
     def longest_bytes(self) -> int:
         """The length in UTF-8."""
         return len(self.text.encode())
@@ -35,10 +31,6 @@ class Character:
     """One ASCII character of ranges that are given as pairs of first and last."""
 
     ranges: tuple[str, ...]
-
-    def gbnf(self) -> str:
-        """A GBNF character class."""
-        return "[" + "".join(f"\\x{ord(ends[0]):02x}-\\x{ord(ends[1]):02x}" for ends in self.ranges) + "]"
 
     def longest_bytes(self) -> int:
         """Always one byte."""
@@ -51,10 +43,6 @@ class Sequence:
 
     parts: "tuple[Node, ...]"
 
-    def gbnf(self) -> str:
-        """The parts in a row."""
-        return " ".join(part.gbnf() for part in self.parts)
-
     def longest_bytes(self) -> int:
         """All parts together."""
         return sum(part.longest_bytes() for part in self.parts)
@@ -65,10 +53,6 @@ class Choice:
     """One of several."""
 
     options: "tuple[Node, ...]"
-
-    def gbnf(self) -> str:
-        """The options in brackets."""
-        return "(" + " | ".join(option.gbnf() for option in self.options) + ")"
 
     def longest_bytes(self) -> int:
         """The longest option."""
@@ -83,10 +67,6 @@ class Repeat:
     least: int
     most: int
 
-    def gbnf(self) -> str:
-        """The part in brackets with its bounds."""
-        return f"({self.part.gbnf()}){{{self.least},{self.most}}}"
-
     def longest_bytes(self) -> int:
         """The part, `most` times."""
         return self.part.longest_bytes() * self.most
@@ -97,10 +77,9 @@ Node = Literal | Character | Sequence | Choice | Repeat
 
 @dataclass(frozen=True, slots=True)
 class AnswerGrammar:
-    """A grammar in the form that llama.cpp reads, and the length of the longest text that it allows."""
+    """A grammar, and the length of the longest text that it allows."""
 
     root: Node
-    gbnf: str
     longest_bytes: int
 
 
@@ -108,7 +87,7 @@ class AnswerGrammar:
 def answer_grammar(zones: tuple[str, ...]) -> AnswerGrammar:
     """The grammar for a camera with areas of these names."""
     root = _scene(zones)
-    return AnswerGrammar(root, f"root ::= {root.gbnf()}\n", root.longest_bytes())
+    return AnswerGrammar(root, root.longest_bytes())
 
 
 def _scene(zones: tuple[str, ...]) -> Node:

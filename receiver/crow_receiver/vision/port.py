@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crow_receiver.vision.schema import Analysis, Scene
+from crow_shared.errors import CrowError
 from crow_shared.frame import Encoding
 from crow_shared.zones import Zone
 
@@ -24,6 +25,34 @@ class VisionRequest:
     zones: tuple[Zone, ...]
     encoding: Encoding
     coded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a frame took.
+
+    Tokens of the prompt (instructions and question), of the picture and of the answer; of the answer's those that were
+    guessed beforehand, and how many of these were right. Times are the frame's share of what it did together with
+    others.
+    """
+
+    prompt_tokens: int = 0
+    image_tokens: int = 0
+    answer_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    encode_ms: float = 0
+    prefill_ms: float = 0
+    decode_ms: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a frame that was begun under `key`."""
+
+    key: int
+    scene: Scene | CrowError
+    usage: Usage
 
 
 class Engine(Protocol):

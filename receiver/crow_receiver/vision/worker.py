@@ -58,9 +58,9 @@ def _engine(config: WorkerConfig) -> Engine:
     cv2.setNumThreads(1)  # one picture's decoding and resizing gain nothing from more
     if config.engine == "classic":
         return ClassicEngine()
-    from crow_receiver.vision.llama_engine import LlamaEngine  # noqa: PLC0415 — llama.cpp is an optional extra
+    from crow_receiver.vision.llama.engine import LlamaEngine  # noqa: PLC0415 — llama.cpp is an optional extra
 
-    return LlamaEngine(config)
+    return LlamaEngine.load(config)
 
 
 def _answer(engine: Engine, header: bytes, coded: bytes) -> Described | Failed:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
@@ -26,10 +27,7 @@ class _Message(BaseModel):
 
 
 class WorkerConfig(_Message):
-    """Which engine a worker runs, and on what; the model's name, paths and checksums are for `llama` alone.
-
-    `threads` 0 means the machine's cores, `gpu_layers` -1 all layers where the build of llama.cpp has a GPU backend.
-    """
+    """Which engine a worker runs, and on what; all but `engine` is for `llama` alone."""
 
     engine: Literal["llama", "classic"]
     model: str = ""
@@ -37,8 +35,7 @@ class WorkerConfig(_Message):
     model_sha256: str = ""
     mmproj_path: str = ""
     mmproj_sha256: str = ""
-    threads: int = 0
-    gpu_layers: int = -1
+    llama: LlamaSettings = LlamaSettings()
 
 
 class Ready(_Message):

@@ -1,0 +1,148 @@
+"""The engine with weights: Gemma-3 through llama.cpp, several frames at once, their answers held to the schema."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from crow_receiver.models.store import check_file
+from crow_receiver.vision.decode import decode
+from crow_receiver.vision.grammar import answer_grammar
+from crow_receiver.vision.llama.answer import Answer
+from crow_receiver.vision.llama.automaton import automaton_of
+from crow_receiver.vision.llama.batch import Batch, Ended
+from crow_receiver.vision.llama.draft import EarlierAnswers
+from crow_receiver.vision.llama.evaluator import Evaluator
+from crow_receiver.vision.llama.machine import this_machine
+from crow_receiver.vision.llama.model import GemmaModel
+from crow_receiver.vision.llama.options import LlamaOptions
+from crow_receiver.vision.llama.plan import most_logits, plan_for
+from crow_receiver.vision.pixels import Pixels
+from crow_receiver.vision.port import Finished, Usage, VisionRequest
+from crow_receiver.vision.prompt import Prompt, load_prompt
+from crow_receiver.vision.schema import Scene
+from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.zones import areas
+from crow_shared.errors import CrowError, Kind
+
+
+class LlamaEngine:
+    """Describes frames with a Gemma-3 model."""
+
+    name = "llama"
+    limits: tuple[str, ...] = (
+        "sees one frame at a time: what happened between two frames is not known to it",
+        "zones are told from where feet are in the picture, and movement from posture alone",
+        "cannot tell who crosses a line",
+        "confidence is the model's own word, not a measured probability",
+    )
+
+    def __init__(self, model: GemmaModel, prompt: Prompt, options: LlamaOptions) -> None:
+        """Raises CrowError: UNAVAILABLE without the memory for it, INVALID for instructions beyond the context."""
+        self.model: str | None = None
+        self.model_sha256: str | None = None
+        self.prompt_version: str | None = prompt.version
+        self.slots = options.slots
+        self.least_side = (model.image_side, model.image_side)
+        self._gemma = model
+        self._prompt = prompt
+        self._options = options
+        instructions = model.beginning(prompt.instructions)
+        self._instruction_tokens = len(instructions)
+        if len(instructions) >= options.context_tokens:
+            raise CrowError(
+                Kind.INVALID,
+                "context_too_small",
+                f"the instructions alone are {len(instructions)} tokens, and vision.context_tokens is "
+                f"{options.context_tokens}",
+            )
+        evaluator = Evaluator(model, instructions, options, most_logits(options.slots))
+        pictures = evaluator.batch_tokens // model.image_tokens
+        self._batch = Batch(evaluator, model.encode, options.slots, pictures)
+        self._earlier = EarlierAnswers()
+        self._cameras: dict[int, str] = {}
+
+    @classmethod
+    def load(cls, config: WorkerConfig) -> "LlamaEngine":
+        """Checks and loads the model, with automatic settings resolved for this machine.
+
+        Raises CrowError: CORRUPT when a file is not what was installed, INVALID when it is no Gemma-3, UNAVAILABLE
+        without the memory for it.
+        """
+        model_path, mmproj_path = Path(config.model_path), Path(config.mmproj_path)
+        check_file(model_path, config.model_sha256)
+        check_file(mmproj_path, config.mmproj_sha256)
+        options = plan_for(config.llama, model_path, mmproj_path, this_machine()).options
+        engine = cls(GemmaModel(model_path, mmproj_path, options), load_prompt(), options)
+        engine.model, engine.model_sha256 = config.model, config.model_sha256
+        return engine
+
+    def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
+        """Takes a frame in.
+
+        Raises CrowError: INVALID when it does not fit into the context, EXHAUSTED without a free slot.
+        """
+        grammar = answer_grammar(tuple(area.name for area in areas(request.zones)))
+        question = self._gemma.question(self._prompt.question_for(request))
+        prompt_tokens = self._instruction_tokens + len(question)
+        # A token is at least one byte, so the answer has at most as many tokens as it has bytes.
+        needed = prompt_tokens + self._gemma.image_tokens + grammar.longest_bytes
+        if needed > self._options.context_tokens:
+            raise CrowError(
+                Kind.INVALID,
+                "question_too_long",
+                f"a frame with these zones may need {needed} tokens of context, and there are "
+                f"{self._options.context_tokens}",
+            )
+
+        def new_answer() -> Answer:
+            return Answer(
+                self._gemma,
+                question,
+                automaton_of(grammar.root).start,
+                self._earlier.of(request.camera) if self._options.guesses else None,
+                most_tokens=grammar.longest_bytes,
+                forced_text=self._options.forced_text,
+            )
+
+        usage = Usage(prompt_tokens=prompt_tokens, image_tokens=self._gemma.image_tokens)
+        self._batch.begin(key, picture, new_answer, usage)
+        self._cameras[key] = request.camera
+
+    def step(self, wait_s: float) -> list[Finished]:
+        """Goes on with all frames by a decoding step, and encodes a picture at most; what ended.
+
+        Raises CrowError(INTERNAL) when the model fails without any frame: then it is of no use any more.
+        """
+        return [self._finished(ended) for ended in self._batch.step()]
+
+    def abort(self, key: int) -> None:
+        """Forgets a frame; there will be no `Finished` for it."""
+        self._batch.abort(key)
+        self._cameras.pop(key, None)
+
+    def describe(self, request: VisionRequest) -> Scene:
+        """What the model says of one frame.
+
+        Raises CrowError: what `decode` raises, INVALID and INTERNAL as `begin` and the model do.
+        """
+        self.begin(0, request, decode(request.encoding, request.coded, least=self.least_side))
+        while not (finished := self.step(0)):
+            pass
+        scene = finished[0].scene
+        if isinstance(scene, CrowError):
+            raise scene
+        return scene
+
+    def _finished(self, ended: Ended) -> Finished:
+        camera = self._cameras.pop(ended.key)
+        if isinstance(ended.answer, CrowError):
+            return Finished(ended.key, ended.answer, ended.usage)
+        self._earlier.keep(camera, ended.answer.done())
+        return Finished(ended.key, _scene(ended.answer.text), ended.usage)
+
+
+def _scene(text: bytearray) -> Scene | CrowError:
+    try:
+        return Scene.model_validate_json(text)
+    except ValidationError as error:
+        return CrowError(Kind.INTERNAL, "answer_invalid", f"the model's answer is not of the schema: {error}")
