@@ -11,7 +11,7 @@ from evaluation_parts import write_clip_dataset
 from crow_receiver.cli.main import main
 from crow_receiver.models.store import ModelStore
 from crow_receiver.vision.prompt import SHOP_PROMPT
-from crow_sim.gemma import write_small_gemma3
+from crow_sim.gemma import write_gemma3
 from crow_sim.shop import AISLE, TILL
 from crow_sim.shop.dataset import write_dataset
 
@@ -110,7 +110,7 @@ def test_an_engine_that_is_not_there_is_an_error_and_not_another_engine(shop: Pa
 @pytest.mark.llama
 def test_the_model_of_the_settings_is_scored_and_the_report_says_which_it_was(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
-    ModelStore(tmp_path / "models").add("small", *write_small_gemma3(tmp_path))
+    ModelStore(tmp_path / "models").add("small", *write_gemma3(tmp_path))
     config, out = tmp_path / "receiver.toml", tmp_path / "scores.json"
     config.write_text(f"state_dir = '{tmp_path}'\n")
     folder = write_clip_dataset(tmp_path / "walk", EMPTY_THEN_SOMEBODY)
