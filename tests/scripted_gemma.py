@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType
 
 from crow_receiver.vision.grammar import Character, Choice, Literal, Node, Repeat
 from crow_receiver.vision.grammar import Sequence as Parts
@@ -36,8 +35,8 @@ def options(**changes: object) -> LlamaOptions:
     return LlamaOptions.model_validate({**given, "threads": 1, "gpu_layers": 0, **changes})
 
 
-def loaded(directory: Path, kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0) -> GemmaModel:
-    return GemmaModel(*write_gemma3(directory, SHAPE, kind=kind, script=SCRIPT), options())
+def write_scripted(directory: Path) -> tuple[Path, Path]:
+    return write_gemma3(directory, SHAPE, script=SCRIPT)
 
 
 def script_grammar(script: Script) -> Node:

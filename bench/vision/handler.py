@@ -24,9 +24,7 @@ def main() -> None:
     grammar = LlamaGrammar.from_string(GBNF, verbose=False)
 
     def answer(frame: Frame) -> str:
-        said = model.create_chat_completion(
-            messages(frame), grammar=grammar, temperature=0.0, max_tokens=MOST_TOKENS
-        )
+        said = model.create_chat_completion(messages(frame), grammar=grammar, temperature=0.0, max_tokens=MOST_TOKENS)
         return str(said["choices"][0]["message"]["content"])
 
     serve(lambda frames: ([answer(frame) for frame in frames], {}), lambda: 0)

@@ -26,7 +26,7 @@ GRAMMAR = script_grammar(SCRIPT)
 GBNF = f"root ::= {gbnf(GRAMMAR)}\n"
 MOST_TOKENS = 400
 _INSTRUCTION_TOKENS = 440  # about what the product's instructions are in the real vocabulary
-_WORDS = "person people customer staff shelf product aisle queue till shop camera walking standing left right".split()
+_WORDS = ("person", "people", "customer", "staff", "shelf", "product", "aisle", "queue", "till", "walking", "standing")
 INSTRUCTIONS = " ".join(_WORDS[index % len(_WORDS)] for index in range(_INSTRUCTION_TOKENS))
 _CHANGES = 3  # of a scene's choices, where it changes slowly
 KINDS = ("still", "changing", "busy")
@@ -103,8 +103,6 @@ def model_files(place: Path, text: str, tower: str) -> tuple[Path, Path]:
     directory = place / f"{text}-{tower.replace(':', '-')}"
     made = directory / "made"
     if not made.exists():
-        write_gemma3(
-            directory, TRUE_TEXT[text], tower_shape(tower), kind=GGMLQuantizationType.Q4_0, script=SCRIPT
-        )
+        write_gemma3(directory, TRUE_TEXT[text], tower_shape(tower), kind=GGMLQuantizationType.Q4_0, script=SCRIPT)
         made.touch()
     return directory / "gemma3.gguf", directory / "gemma3-mmproj.gguf"

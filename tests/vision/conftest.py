@@ -14,9 +14,17 @@ def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def scripted_gemma(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A loaded small Gemma that follows the script of `scripted_gemma`."""
+def scripted_gemma_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small Gemma that follows the script of `scripted_gemma`."""
     pytest.importorskip("llama_cpp")
-    from scripted_gemma import loaded  # noqa: PLC0415 — needs llama.cpp
+    from scripted_gemma import write_scripted  # noqa: PLC0415 — needs llama.cpp
 
-    return loaded(tmp_path_factory.mktemp("scripted"))
+    return write_scripted(tmp_path_factory.mktemp("scripted"))
+
+
+@pytest.fixture(scope="session")
+def scripted_gemma(scripted_gemma_files: tuple[Path, Path]) -> Any:
+    """The same, loaded."""
+    from scripted_gemma import GemmaModel, options  # noqa: PLC0415 — needs llama.cpp
+
+    return GemmaModel(*scripted_gemma_files, options())

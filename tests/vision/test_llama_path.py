@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from vision_parts import coded, llama_config, request, shop_picture
 
+from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.supervisor import WorkerVision
 from crow_receiver.vision.worker_protocol import WorkerConfig
 from crow_receiver.vision.zones import THIRDS
@@ -123,6 +124,33 @@ async def test_files_that_do_not_belong_together_are_refused(small_gemma: tuple[
     for files in ((model, wider), (model, model), (mmproj, mmproj)):
         error = await refused_at_start(llama_config(*files))
         assert (error.kind, error.code) == (Kind.INVALID, "bad_model")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"batch_tokens": 1, "slots": 2},  # a picture has more tokens
+        {"batch_tokens": 100, "slots": 8},  # the question has more
+        {"context_tokens": 3840, "slots": 1, "batch_tokens": 4096},  # hardly more than one frame may need
+        {"kv_type": "q8_0"},
+        {"flash_attention": "off"},
+        {"slots": 128, "context_tokens": 3840, "kv_type": "q8_0"},
+        {"gpu_layers": 99},
+    ],
+    ids=str,
+)
+async def test_settings_at_their_ends_neither_kill_the_worker_nor_change_what_it_can(
+    config: WorkerConfig, said: dict[str, object]
+) -> None:
+    settings = LlamaSettings.model_validate({"threads": 1, **said})
+    vision = WorkerVision(config.model_copy(update={"llama": settings}), deadline_s=30)
+    await vision.start()
+    try:
+        pids = vision.pids
+        assert (await vision.describe(request(shop_picture()))).scene.description
+        assert vision.pids == pids
+    finally:
+        await vision.close()
 
 
 async def test_one_worker_that_is_held_up_does_not_hold_up_the_other(config: WorkerConfig) -> None:

@@ -12,6 +12,7 @@ from crow_receiver.cli.erase import erase, list_erasures
 from crow_receiver.cli.evaluate import evaluate
 from crow_receiver.cli.queue import queue
 from crow_receiver.cli.status import status
+from crow_receiver.cli.vision import vision
 from crow_receiver.models.cli import model
 from crow_receiver.settings import ReceiverSettings
 from crow_receiver.vision.choose import choose_engine
@@ -35,6 +36,7 @@ main.add_command(model)
 main.add_command(status)
 main.add_command(audit)
 main.add_command(camera)
+main.add_command(vision)
 main.add_command(erase)
 main.add_command(list_erasures)
 main.add_command(evaluate)

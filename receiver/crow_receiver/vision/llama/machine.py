@@ -7,6 +7,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,6 +68,8 @@ def _memory_bytes(root: Path = Path("/")) -> int:
 
 
 def _gpus() -> list[Gpu]:
+    if find_spec("llama_cpp") is None:
+        return []
     from llama_cpp import _ggml  # noqa: PLC0415 — loads the backends, and is an optional extra
 
     library = _ggml.libggml

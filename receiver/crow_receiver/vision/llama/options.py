@@ -15,8 +15,12 @@ class _Strict(BaseModel):
 
 
 class LlamaSettings(_Strict):
-    """What the operator says; 0 leaves a number to `plan`, and so does a negative one for `gpu_layers`."""
+    """What the operator says; 0 leaves a number to `plan`, and so does a negative one for `gpu_layers`.
 
+    `workers` share the machine alike.
+    """
+
+    workers: Annotated[int, Field(ge=1)] = 1
     slots: Annotated[int, Field(ge=0, le=MOST_SLOTS)] = 0
     context_tokens: Annotated[int, Field(ge=0)] = 0
     batch_tokens: Annotated[int, Field(ge=0)] = 0

@@ -5,7 +5,7 @@ is reckoned from the shapes of the largest tensors that live at once, and was co
 (tests/vision/test_llama_plan.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crow_receiver.vision.llama.gguf_header import GgufHeader, read_header
@@ -45,27 +45,33 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`options` are what the engine is loaded with."""
+    """`options` are what the engine of each worker is loaded with, `needs` what each of them takes."""
 
     options: LlamaOptions
     decisions: tuple[Decision, ...]
     needs: tuple[Need, ...]
     machine: Machine
+    workers: int
 
     @property
     def host_bytes(self) -> int:
-        """What it takes of the machine's memory."""
-        return sum(need.on_host_bytes for need in self.needs)
+        """What all workers take of the machine's memory."""
+        return self.workers * sum(need.on_host_bytes for need in self.needs)
 
     @property
     def gpu_bytes(self) -> int:
-        """What it takes of the GPUs' memory."""
-        return sum(need.on_gpu_bytes for need in self.needs)
+        """What all workers take of the GPUs' memory."""
+        return self.workers * sum(need.on_gpu_bytes for need in self.needs)
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """What the GPUs have."""
+        return sum(gpu.free_bytes for gpu in self.machine.gpus)
 
     @property
     def fits(self) -> bool:
         """Whether there is that much."""
-        return self.host_bytes <= self.machine.memory_bytes and self.gpu_bytes <= _gpu_memory(self.machine)
+        return self.host_bytes <= self.machine.memory_bytes and self.gpu_bytes <= self.gpu_memory_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,9 @@ def plan_for(settings: LlamaSettings, model: Path, mmproj: Path, machine: Machin
     text, tower = _text_shape(read_header(model)), _tower_shape(read_header(mmproj))
     on_gpu = bool(machine.gpus) and settings.gpu_layers != 0
     decisions = _Decisions()
-    threads = decisions.number("threads", settings.threads, machine.cores, "one for each core")
+    threads = decisions.number(
+        "threads", settings.threads, max(1, machine.cores // settings.workers), "the cores, shared by the workers"
+    )
     gpu_layers = settings.gpu_layers
     if gpu_layers < 0:
         gpus = ", ".join(gpu.name for gpu in machine.gpus)
@@ -137,7 +145,7 @@ def plan_for(settings: LlamaSettings, model: Path, mmproj: Path, machine: Machin
 
     def with_slots(slots: int) -> Plan:
         chosen = options.model_copy(update={"slots": slots})
-        return Plan(chosen, (), _needs(chosen, text, tower, on_gpu), machine)
+        return Plan(chosen, (), _needs(chosen, text, tower, on_gpu), machine, settings.workers)
 
     if settings.slots:
         plan = with_slots(settings.slots)
@@ -147,7 +155,7 @@ def plan_for(settings: LlamaSettings, model: Path, mmproj: Path, machine: Machin
         plan = next((plan for slots in range(most, 0, -1) if (plan := with_slots(slots)).fits), with_slots(1))
         why = "frames at once; more gain little" if plan.options.slots == most else "frames at once; memory for no more"
         decisions.add("slots", str(plan.options.slots), "automatic", why)
-    return Plan(plan.options, decisions.made(), plan.needs, machine)
+    return replace(plan, decisions=decisions.made())
 
 
 def _flash_attention(settings: LlamaSettings) -> str:
@@ -229,10 +237,6 @@ def _tower_compute_bytes(options: LlamaOptions, tower: _Tower) -> float:
     if options.flash_attention == "off":
         activations += tower.patches**2 * tower.heads * _FLOAT_BYTES
     return activations
-
-
-def _gpu_memory(machine: Machine) -> int:
-    return sum(gpu.free_bytes for gpu in machine.gpus)
 
 
 def _text_shape(header: GgufHeader) -> _Text:
