@@ -13,7 +13,7 @@ export CMAKE_ARGS ?= -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/receiver/llama_build.cmak
 export DEMO_SECONDS ?= 60
 export DEMO_SOURCE ?=
 
-.PHONY: help demo bench-decode bench-edge bench-gate bench-line bench-whole chaos powercut soak test setup lint proto samples clean
+.PHONY: help demo bench-decode bench-edge bench-vision bench-gate bench-line bench-whole chaos powercut soak test setup lint proto samples clean
 
 help: ## lists the targets
 > @grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench-line: setup ## from spool to durable acknowledgement, beside a raw socket 
 
 bench-edge: setup ## CPU per camera beside ffmpeg, OpenCV and Frigate's way (needs ffmpeg); BENCH_SECONDS=10, BENCH_ROUNDS=3, BENCH_ONLY=name
 > PYTHONPATH=bench/line $(RUN) python bench/edge/bench_edge.py
+
+bench-vision: setup ## frames a second of the batched engine beside the chat handler and llama-server; BENCH_TEXT=1b, BENCH_TOWER=small
+> PYTHONPATH=tests $(RUN) python bench/vision/bench_vision.py
 
 bench-gate: setup ## how good gates are on the rendered shop's truth and on real clips (BENCH_CLIPS=../shared/clips)
 > $(RUN) python bench/gate/gate_quality.py

@@ -58,7 +58,7 @@ class Engine:
     def _begin(self, key: int, frame: Frame) -> None:
         question = self._model.question(frame.question)
         side = self._model.image_side
-        picture = decode(Encoding.JPEG, jpeg(frame.camera), least=(side, side))
+        picture = decode(Encoding.JPEG, jpeg(frame), least=(side, side))
 
         def new_answer() -> Answer:
             return Answer(

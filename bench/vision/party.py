@@ -36,7 +36,7 @@ def serve(run: Callable[[list[Frame]], tuple[list[str], dict[str, object]]], mor
     """Answers rounds until the input ends. `more_cpu_s` is that of other processes which belong to it."""
     print("ready", flush=True)
     for line in sys.stdin:
-        frames = [Frame(camera, tuple(scene)) for camera, scene in json.loads(line)]
+        frames = [Frame(camera, number, tuple(scene)) for camera, number, scene in json.loads(line)]
         cpu_s, begin_s = _cpu_s() + more_cpu_s(), time.monotonic()
         texts, more = run(frames)
         wall_s = time.monotonic() - begin_s
@@ -71,7 +71,8 @@ class Party:
     def run(self, frames: Sequence[Frame]) -> Round:
         """Has a round of frames answered."""
         assert self._process.stdin is not None
-        print(json.dumps([(frame.camera, frame.scene) for frame in frames]), file=self._process.stdin, flush=True)
+        given = [(frame.camera, frame.number, frame.scene) for frame in frames]
+        print(json.dumps(given), file=self._process.stdin, flush=True)
         return Round(**json.loads(self._line()))
 
     def end(self) -> None:

@@ -6,6 +6,7 @@ and on how alike answers are, not on what they say.
 """
 
 import base64
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ class Frame:
     """A frame of a camera, and what its model has to say."""
 
     camera: int
+    number: int
     scene: tuple[int, ...]
 
     @property
@@ -54,8 +56,8 @@ def stream(kind: str, cameras: int) -> Iterator[list[Frame]]:
     """Rounds without end, with a frame of each camera."""
     drawn = random.Random(kind)
     scenes = [_any_scene(drawn) for _ in range(cameras)]
-    while True:
-        yield [Frame(camera, scene) for camera, scene in enumerate(scenes)]
+    for number in itertools.count():
+        yield [Frame(camera, number, scene) for camera, scene in enumerate(scenes)]
         if kind == "busy":
             scenes = [_any_scene(drawn) for _ in range(cameras)]
         elif kind == "changing":
@@ -73,17 +75,19 @@ def _changed(drawn: random.Random, scene: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(changed)
 
 
-def jpeg(camera: int) -> bytes:
-    """A picture of a camera."""
-    random_blocks = np.random.default_rng(camera).integers(40, 220, (12, 20, 3), np.uint8)
-    done, data = cv2.imencode(".jpg", np.kron(random_blocks, np.ones((60, 64, 1), np.uint8)))
+def jpeg(frame: Frame) -> bytes:
+    """A picture of its camera, with the noise of a sensor: no two are alike, however still the scene is."""
+    blocks = np.random.default_rng(frame.camera).integers(40, 220, (12, 20, 3), np.uint8)
+    picture = np.kron(blocks, np.ones((60, 64, 1), np.uint8))
+    picture[::8, ::8] += np.random.default_rng((frame.camera, frame.number)).integers(0, 9, (90, 160, 3), np.uint8)
+    done, data = cv2.imencode(".jpg", picture)
     assert done
     return data.tobytes()
 
 
 def messages(frame: Frame) -> list[dict[str, object]]:
     """The frame as OpenAI's chat messages."""
-    picture = "data:image/jpeg;base64," + base64.b64encode(jpeg(frame.camera)).decode()
+    picture = "data:image/jpeg;base64," + base64.b64encode(jpeg(frame)).decode()
     parts: list[dict[str, object]] = [
         {"type": "text", "text": INSTRUCTIONS + "\n"},
         {"type": "image_url", "image_url": {"url": picture}},

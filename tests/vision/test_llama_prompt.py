@@ -1,14 +1,17 @@
 """What reaches the model, and what it may say, looked at from inside."""
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("llama_cpp")
+llama_cpp = pytest.importorskip("llama_cpp")
 pytestmark = pytest.mark.llama
 
+from llama_cpp import mtmd_cpp  # noqa: E402
 from vision_parts import request  # noqa: E402
 
 from crow_receiver.vision.llama.answer import likeliest_allowed  # noqa: E402 — needs the library
@@ -70,6 +73,34 @@ def test_the_picture_stands_between_its_markers(model: GemmaModel) -> None:
     before, after = (model.tokens(marker, special=True) for marker in ("<start_of_image>", "<end_of_image>"))
     assert model.beginning("Look.")[-1:] == before
     assert model.question("What?")[:1] == after
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_pictures_are_seen_as_mtmd_itself_shows_them(model: GemmaModel, together: int) -> None:
+    options = OPTIONS.model_copy(update={"slots": 3})
+    shades = [np.full((90, 160, 3), shade, np.uint8) for shade in (20, 128, 235)]
+    question = model.question("What?")
+    as_mtmd = Evaluator(model, model.beginning("Look."), options, 8)
+    expected = []
+    for picture in shades:
+        as_mtmd.begin(0)
+        position = llama_cpp.llama_pos(as_mtmd.length(0))
+        square = cv2.resize(picture, (model.image_side, model.image_side), interpolation=cv2.INTER_AREA)
+        with model._chunks(square) as chunks:
+            image = mtmd_cpp.mtmd_input_chunks_get(chunks, 1)
+            arguments = (model._tower, as_mtmd._context, image, position, 1, 512, False, ctypes.byref(position))
+            assert mtmd_cpp.mtmd_helper_eval_chunk_single(*arguments) == 0
+        as_mtmd._lengths[0] = position.value
+        expected.append(as_mtmd.read([Part(0, question, 1)])[0].copy())
+    ours = Evaluator(model, model.beginning("Look."), options, 8)
+    for slot in range(3):
+        ours.begin(slot)
+    pictures = [model.encode(picture) for picture in shades]
+    for first in range(0, 3, together):
+        ours.see(range(first, first + together), pictures[first : first + together])
+    for slot in range(3):
+        assert np.abs(ours.read([Part(slot, question, 1)])[0] - expected[slot]).max() < 0.15
+    assert np.abs(expected[0] - expected[2]).max() > 0.5, "they could be told apart"
 
 
 def test_control_tokens_are_no_text_and_so_never_written(model: GemmaModel) -> None:

@@ -1,0 +1,182 @@
+"""Frames a second of our batched engine, beside llama-cpp-python's chat handler and llama-server.
+
+All have the same model files, pictures, prompts, grammar and threads, and take turns, round after round, so that
+whatever else the machine does meets them alike; every answer is compared with the known one. Ratios are medians over
+the rounds. Run: `make bench-vision`; the environment may set what `Settings` lists, each as BENCH_ and its name in
+capitals. With BENCH_GPU_LAYERS=-1 and libraries built for it, the same runs on a GPU (`bench/vision/on_gpu.sh`).
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import floors
+import report
+from llama_server import llama_server
+from party import Party, Round
+from workload import KINDS, model_files, stream, tower_shape
+
+from crow_sim.gemma.shapes import TRUE_TEXT
+
+ROOT = Path(__file__).resolve().parents[2]
+_Q8_0_BYTES = 34 / 32  # for a value
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The knobs."""
+
+    text: str = "1b"  # 1b, 4b or 12b
+    tower: str = "small"  # or siglip, siglip:448
+    rounds: int = 3  # counted ones, after one of warming up
+    cameras: int = 8  # a round has a frame of each
+    handler_frames: int = 2  # of a round; the handler's frames take the same time each
+    slots: str = "1,4,8"
+    threads: int = len(os.sched_getaffinity(0))
+    gpu_layers: int = 0
+    kinds: str = ",".join(KINDS)
+    context: int = 2048
+    batch: int = 512
+    kv_type: str = "f16"
+    only: str = ""  # part of a name: measure those alone
+    place: str = "build/bench-vision"
+    out: str = "bench/results/vision.json"
+    publish: int = 1  # 0: leave the table in docs/ as it is
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """The defaults, changed by what the environment says."""
+        given = {name: os.environ.get(f"BENCH_{name.upper()}") for name in cls.__slots__}
+        return cls(**{name: type(getattr(cls(), name))(value) for name, value in given.items() if value})
+
+    @property
+    def name(self) -> str:
+        """What the results of this run go by."""
+        return f"{self.text} {self.tower} {'gpu' if self.gpu_layers else f'{self.threads} threads'}"
+
+
+def main() -> None:
+    """Measures and reports."""
+    settings = Settings.from_environment()
+    model, mmproj = model_files(Path(settings.place), settings.text, settings.tower)
+    measured: dict[str, dict[str, list[dict[str, object]]]] = {}
+    with ExitStack() as running:
+        parties = []
+        for name, script, arguments in plan(settings, str(model), str(mmproj)):
+            if settings.only in name:
+                party = Party(name, script, *arguments)
+                running.callback(party.end)
+                parties.append(party)
+        for kind in settings.kinds.split(","):
+            for name, results in one_kind(settings, kind, parties).items():
+                measured.setdefault(name, {})[kind] = results
+    found = {"settings": asdict(settings), "machine": machine(settings), "floor": floor(settings, model, mmproj)}
+    out = ROOT / settings.out
+    everything = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    everything[settings.name] = found | {"engines": measured}
+    out.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    print(report.table(everything[settings.name]))
+    if settings.publish:
+        report.write_into(ROOT / "docs" / "VISION.md", settings.name, everything[settings.name])
+
+
+def plan(settings: Settings, model: str, mmproj: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Everything that is measured: a name, a script and its arguments. The first is what others are compared with."""
+    threads, layers = str(settings.threads), str(settings.gpu_layers)
+    yield "chat handler", "handler.py", [model, mmproj, threads, str(settings.context), layers]
+    slots = [int(number) for number in settings.slots.split(",")]
+    try:
+        program = str(llama_server())
+    except RuntimeError as error:
+        print(f"without llama-server: {error}", file=sys.stderr)
+    else:
+        given = [program, model, mmproj, str(max(slots)), threads, str(settings.context), layers]
+        yield f"llama-server -np {max(slots)}", "server.py", given
+        yield f"llama-server -np {max(slots)} --swa-full", "server.py", [*given, "--swa-full"]
+    for number in slots:
+        for guesses in (False, True):
+            options = {
+                "slots": number,
+                "context_tokens": settings.context,
+                "batch_tokens": settings.batch,
+                "kv_type": settings.kv_type,
+                "flash_attention": "auto",
+                "threads": settings.threads,
+                "gpu_layers": settings.gpu_layers,
+                "guesses": guesses,
+            }
+            name = f"crow N = {number}{', guesses' if guesses else ''}"
+            yield name, "ours.py", [model, mmproj, json.dumps(options)]
+
+
+def one_kind(settings: Settings, kind: str, parties: list[Party]) -> dict[str, list[dict[str, object]]]:
+    """All parties on the same frames, in turns, each time in the other order."""
+    frames = stream(kind, settings.cameras)
+    results: dict[str, list[dict[str, object]]] = {party.name: [] for party in parties}
+    for number in range(settings.rounds + 1):
+        of_round = next(frames)
+        for party in parties if number % 2 else reversed(parties):
+            given = of_round[: settings.handler_frames] if party.name == "chat handler" else of_round
+            done = party.run(given)
+            wrong = [frame for frame, text in zip(given, done.texts, strict=True) if text != frame.answer]
+            if wrong:
+                raise SystemExit(f"{party.name} gave {len(wrong)} of {len(given)} frames a wrong answer")
+            told = f"{done.wall_s / len(given):8.2f} s/frame {done.cpu_s / len(given):8.2f} CPU-s/frame"
+            print(f"{kind:<9} {number} {party.name:<34} {told}", file=sys.stderr)
+            if number:
+                results[party.name].append(per_frame(done, len(given)))
+    return results
+
+
+def per_frame(done: Round, frames: int) -> dict[str, object]:
+    """What a frame of the round took."""
+    return {
+        "wall_s": done.wall_s / frames,
+        "cpu_s": done.cpu_s / frames,
+        "memory_bytes": done.memory_bytes,
+        "split_s": {name: seconds / frames for name, seconds in done.split_s.items()},
+        "guessed": done.guessed / frames,
+        "right": done.right / frames,
+    }
+
+
+def floor(settings: Settings, model: Path, mmproj: Path) -> dict[str, float]:
+    """The least that is possible with these weights on this machine: each step reads all of them once."""
+    read = floors.read_bytes_per_s(settings.threads)
+    text = TRUE_TEXT[settings.text]
+    step_bytes = model.stat().st_size - text.vocabulary * text.width * _Q8_0_BYTES  # of the embeddings, a row is read
+    return {
+        "weights_bytes": step_bytes,
+        "tower_bytes": mmproj.stat().st_size,
+        "read_bytes_per_s": read,
+        "step_s": step_bytes / read,
+        "float_operations_per_s": floors.float_operations_per_s(),
+        "tower_operations": floors.tower_operations(tower_shape(settings.tower)),
+        "token_operations": floors.text_operations(text),
+    }
+
+
+def machine(settings: Settings) -> dict[str, object]:
+    """What it ran on."""
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    gpu = ""
+    if settings.gpu_layers:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        gpu = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
+    load = median(os.getloadavg())
+    return {"cpu": names[0] if names else platform.machine(), "cores": len(names), "gpu": gpu, "load": load}
+
+
+def _cpuinfo() -> list[str]:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The results as tables."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_BASE = "chat handler"
+_INTERVALS_S = (1, 5, 10)
+
+
+def table(found: dict[str, Any]) -> str:
+    """One run's results, in Markdown."""
+    kinds = found["settings"]["kinds"].split(",")
+    lines = [
+        "| engine | scene | s per frame | CPU-s per frame | frames/s, to the handler | encode / prefill / decode, s |"
+        " guessed, right | MB | cameras at 1 / 5 / 10 s |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for kind in kinds:
+        base = found["engines"].get(_BASE, {}).get(kind)
+        for name, by_kind in found["engines"].items():
+            lines.append(_row(name, kind, by_kind[kind], base))
+    return "\n".join([*lines, "", _floor(found)])
+
+
+def write_into(document: Path, name: str, found: dict[str, Any]) -> None:
+    """Puts the table between the document's marks for that run, where it has them."""
+    begin, end = f"<!-- measured: {name} -->", "<!-- end -->"
+    text = document.read_text(encoding="utf-8") if document.exists() else ""
+    if begin not in text:
+        return
+    before, rest = text.split(begin, 1)
+    document.write_text(before + f"{begin}\n{table(found)}\n" + end + rest.split(end, 1)[1], encoding="utf-8")
+
+
+def _row(name: str, kind: str, rounds: list[dict[str, Any]], base: list[dict[str, Any]] | None) -> str:
+    wall_s, cpu_s = (median(done[key] for done in rounds) for key in ("wall_s", "cpu_s"))
+    ratio = "-"
+    if base:
+        ratio = f"{median(b['wall_s'] / done['wall_s'] for b, done in zip(base, rounds, strict=True)):.1f}"
+    split = " / ".join(
+        f"{median(done['split_s'][part] for done in rounds):.2f}" if rounds[0]["split_s"] else "-"
+        for part in ("encode", "prefill", "decode")
+    )
+    guessed, right = (median(done[key] for done in rounds) for key in ("guessed", "right"))
+    memory = max(done["memory_bytes"] for done in rounds) >> 20
+    cameras = " / ".join(f"{interval / wall_s:.1f}" for interval in _INTERVALS_S)
+    guesses = f"{guessed:.0f}, {right:.0f}" if guessed else "-"
+    return f"| {name} | {kind} | {wall_s:.2f} | {cpu_s:.2f} | {ratio} | {split} | {guesses} | {memory} | {cameras} |"
+
+
+def _floor(found: dict[str, Any]) -> str:
+    floor, machine = found["floor"], found["machine"]
+    tower_s = floor["tower_operations"] / floor["float_operations_per_s"]
+    return (
+        f"On {machine['gpu'] or machine['cpu']} ({machine['cores']} cores), load {machine['load']:.1f} meanwhile. "
+        "The least that is possible: "
+        f"{floor['weights_bytes'] / 1e9:.2f} GB of weights a step at {floor['read_bytes_per_s'] / 1e9:.1f} GB/s, "
+        f"{floor['step_s'] * 1000:.0f} ms; {floor['token_operations'] / 1e9:.1f} GFLOP a token; "
+        f"{floor['tower_operations'] / 1e12:.3f} TFLOP a picture, {tower_s:.2f} s at the "
+        f"{floor['float_operations_per_s'] / 1e9:.0f} GFLOP/s that a matrix product reaches on the CPU."
+    )
