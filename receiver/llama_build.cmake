@@ -6,6 +6,9 @@ set(LLAMA_OPENSSL OFF)
 # Otherwise libmtmd starts ffmpeg as a subprocess on bytes that it cannot decode.
 set(LLAMA_SUBPROCESS OFF)
 # GCC 12 takes the stores of ggml's AMX tile configuration for dead (its `_tile_loadconfig` claims to read 8 of the 64
-# bytes), and the process ends with a general protection fault at the first batch. Undefined, since -march=native, which
-# comes later on the command line, would switch the instructions on again. The kernels for AVX-512 take over.
-add_compile_options(-U__AMX_TILE__ -U__AMX_INT8__ -U__AMX_BF16__)
+# bytes) and leaves them out; the process then ends with a general protection fault at the first batch. So dead stores
+# stay. The build says so by its name: a process cannot see how its library was compiled (vision/llama/model.py asks).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-fno-tree-dse -fno-dse)
+endif()
+set(LLAMA_BUILD_COMMIT "amx-works")

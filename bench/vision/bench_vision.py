@@ -26,6 +26,7 @@ from workload import KINDS, model_files, stream, tower_shape
 from crow_sim.gemma.shapes import TRUE_TEXT
 
 ROOT = Path(__file__).resolve().parents[2]
+ONE_AT_A_TIME = {"chat handler", "crow N = 1"}
 _Q8_0_BYTES = 34 / 32  # for a value
 
 
@@ -35,9 +36,9 @@ class Settings:
 
     text: str = "1b"  # 1b, 4b or 12b
     tower: str = "small"  # or siglip, siglip:448
-    rounds: int = 3  # counted ones, after one of warming up
+    rounds: int = 2  # counted ones, after one of warming up
     cameras: int = 8  # a round has a frame of each
-    handler_frames: int = 2  # of a round; the handler's frames take the same time each
+    alone_frames: int = 2  # of a round, for those that take one frame at a time: each takes the same
     slots: str = "1,4,8"
     threads: int = len(os.sched_getaffinity(0))
     gpu_layers: int = 0
@@ -123,7 +124,7 @@ def one_kind(settings: Settings, kind: str, parties: list[Party]) -> dict[str, l
     for number in range(settings.rounds + 1):
         of_round = next(frames)
         for party in parties if number % 2 else reversed(parties):
-            given = of_round[: settings.handler_frames] if party.name == "chat handler" else of_round
+            given = of_round[: settings.alone_frames] if party.name.split(",")[0] in ONE_AT_A_TIME else of_round
             done = party.run(given)
             wrong = [frame for frame, text in zip(given, done.texts, strict=True) if text != frame.answer]
             if wrong:

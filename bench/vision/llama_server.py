@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "llama-server"
 _PACKAGE = "llama-cpp-python"
 _LEFT_OUT = ("LLAMA_OPENSSL", "LLAMA_SUBPROCESS", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_USE_PREBUILT_UI")
-_NO_AMX = "-U__AMX_TILE__ -U__AMX_INT8__ -U__AMX_BF16__"  # as in receiver/llama_build.cmake
+_DEAD_STORES_STAY = "-fno-tree-dse -fno-dse"  # as in receiver/llama_build.cmake, and for its reason
 
 
 def llama_server() -> Path:
@@ -31,7 +31,7 @@ def llama_server() -> Path:
     source = next(_source().glob("*/vendor/llama.cpp"))
     configure = ["cmake", "-S", str(source), "-B", str(PLACE), "-DCMAKE_BUILD_TYPE=Release"]
     configure += [f"-D{name}=OFF" for name in _LEFT_OUT]
-    configure += [f"-DCMAKE_C_FLAGS={_NO_AMX}", f"-DCMAKE_CXX_FLAGS={_NO_AMX}"]
+    configure += [f"-DCMAKE_C_FLAGS={_DEAD_STORES_STAY}", f"-DCMAKE_CXX_FLAGS={_DEAD_STORES_STAY}"]
     configure += [f"-D{word}" for word in os.environ.get("BENCH_CMAKE", "").split()]
     jobs = str(len(os.sched_getaffinity(0)))
     for command in (configure, ["cmake", "--build", str(PLACE), "--target", "llama-server", "-j", jobs]):

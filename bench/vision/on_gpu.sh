@@ -12,7 +12,7 @@ export CMAKE_ARGS="-DCMAKE_PROJECT_INCLUDE=$PWD/receiver/llama_build.cmake -DGGM
 export UV_CACHE_DIR="$PWD/build/uv-cache-cuda" UV_PROJECT_ENVIRONMENT="$PWD/build/venv-cuda"
 uv sync --extra llama
 export PYTHONPATH=tests BENCH_GPU_LAYERS=-1 BENCH_BATCH=2048 BENCH_CAMERAS="${BENCH_CAMERAS:-64}"
-export BENCH_SLOTS="${BENCH_SLOTS:-1,4,8,16,32,64}" BENCH_HANDLER_FRAMES="${BENCH_HANDLER_FRAMES:-4}"
+export BENCH_SLOTS="${BENCH_SLOTS:-1,4,8,16,32,64}" BENCH_ALONE_FRAMES="${BENCH_ALONE_FRAMES:-4}"
 for text in ${BENCH_SHAPES:-4b 12b}; do
     for tower in ${BENCH_TOWERS:-small siglip}; do
         BENCH_TEXT=$text BENCH_TOWER=$tower uv run --no-sync python bench/vision/bench_vision.py

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import llama_cpp
 import numpy as np
-from llama_cpp import mtmd_cpp
+from llama_cpp import _ggml, mtmd_cpp
 from numpy.typing import NDArray
 
 from crow_receiver.vision.llama.options import FlashAttention, LlamaOptions
@@ -39,7 +39,7 @@ _PIXELS_PER_TOKEN_SIDE = 56  # Gemma 3 makes one token of 4 by 4 patches of 14 b
 _PIECE_BYTES = 256
 _WARNING = 3  # of ggml_log_level; 4 is error, 5 continues a line
 _ERROR = 4
-_MADE_WITH_AMX = b"AMX_INT8 = 1"
+_BUILT_RIGHT = b"amx-works"
 _TURN_BEGINS, _TURN_ENDS = "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
 
 
@@ -159,9 +159,7 @@ def _text_tokens(chunk: Any) -> list[int]:
 def _load_text_model(path: Path, gpu_layers: int) -> Any:
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = gpu_layers
-    # ggml's AMX kernels are not to be trusted: see receiver/llama_build.cmake, which leaves them out. In a build that
-    # has them, the buffers that lead to them are left alone, and with these some other repacked kernels.
-    parameters.use_extra_bufts = _MADE_WITH_AMX not in llama_cpp.llama_print_system_info()
+    parameters.use_extra_bufts = _repacked_kernels_work()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise CrowError(Kind.INVALID, "bad_model", f"llama.cpp cannot load {path}")
@@ -172,6 +170,18 @@ def _load_text_model(path: Path, gpu_layers: int) -> Any:
             Kind.INVALID, "bad_model", f"{path} is a {buffer.value.decode('ascii', 'replace')}, not a gemma3"
         )
     return model
+
+
+def _repacked_kernels_work() -> bool:
+    """Whether weights may be repacked for faster kernels, of which those for AMX may end the process.
+
+    See receiver/llama_build.cmake, which builds them right, and says so where the library tells its commit.
+    """
+    if b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info():
+        return True
+    library = _ggml.libggml
+    library.ggml_commit.restype = ctypes.c_char_p
+    return bool(library.ggml_commit().startswith(_BUILT_RIGHT))
 
 
 def _load_tower(path: Path, model: Any, options: LlamaOptions) -> Any:
