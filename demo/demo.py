@@ -17,7 +17,7 @@ from typing import Any
 from crow_receiver.overview import overview
 from crow_receiver.queue.embedded import EmbeddedQueue
 from crow_receiver.settings import VisionSettings
-from crow_receiver.vision.choose import choose_engine
+from crow_receiver.vision.choose import choose_engines
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError, Kind
 from crow_sim.line import DaemonService, ReceiverService
@@ -65,7 +65,8 @@ def main() -> int:
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     clips = prepared_clips(os.environ.get("DEMO_SOURCE") or None)
-    engine = choose_engine(VisionSettings(), MODELS.resolve()).engine
+    (choice,) = choose_engines(VisionSettings(), MODELS.resolve())
+    engine = choice.engine
     rate = SAMPLES_PER_SECOND[engine]
     started = time.monotonic()
     server = RtspServer(clips, user=USER, password=PASSWORD)

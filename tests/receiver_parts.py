@@ -87,6 +87,9 @@ class ScriptedVision:
         self.most_at_once = 0
         self._under_way = 0
 
+    def has_room(self, engines: tuple[str, ...] = ()) -> bool:
+        return True
+
     async def describe(self, request: VisionRequest) -> Analysis:
         self._under_way += 1
         self.most_at_once = max(self.most_at_once, self._under_way)

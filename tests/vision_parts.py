@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from crow_receiver.vision.classic.engine import ClassicEngine
+from crow_receiver.vision.decode import decode
 from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.port import VisionRequest
-from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.schema import Scene
+from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_receiver.vision.zones import THIRDS
 from crow_shared.frame import Encoding
 from crow_shared.zones import Zone, ZoneKind
@@ -47,6 +50,14 @@ def request(
     encoding: Encoding = Encoding.JPEG,
 ) -> VisionRequest:
     return VisionRequest(camera, "Till", START_US + int(second * SECOND_US), zones, encoding, coded)
+
+
+def look(engine: ClassicEngine, asked: VisionRequest) -> Scene:
+    """What the classic engine says of a frame, decoded as the worker does."""
+    engine.begin(1, asked, decode(asked.encoding, asked.coded, engine.least_side))
+    (finished,) = engine.step(0)
+    assert isinstance(finished.scene, Scene)
+    return finished.scene
 
 
 def llama_config(model: Path, mmproj: Path) -> WorkerConfig:

@@ -10,24 +10,27 @@ import party
 
 import crow_receiver.app
 from crow_receiver.cli.main import main
+from crow_receiver.vision.engine_state import EngineState
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Analysis
 
 
 class NeverAnswers:
-    """In the place of WorkerVision, without its worker processes."""
+    """In the place of the engines, without their worker processes."""
 
     slots = 1
     engine_name = "none"
-    pids: tuple[int, ...] = ()
-
-    def __init__(self, *_: object, **__: object) -> None: ...
+    states: tuple[EngineState, ...] = ()
 
     async def start(self) -> None:
         """Nothing to load."""
 
     async def close(self) -> None:
         """Nothing to end."""
+
+    def has_room(self, engines: tuple[str, ...] = ()) -> bool:
+        """One frame at a time."""
+        return True
 
     async def describe(self, _: VisionRequest) -> Analysis:
         """Takes for ever."""
@@ -44,6 +47,6 @@ class SaysItsPort(crow_receiver.app.Receiver):
         return server, port
 
 
-crow_receiver.app.WorkerVision = NeverAnswers  # type: ignore[assignment, attr-defined]
+crow_receiver.app.assembled = lambda *_: NeverAnswers()  # type: ignore[assignment, attr-defined]
 crow_receiver.app.Receiver = SaysItsPort  # type: ignore[misc]
 main(["run"], prog_name="crow-receiver")

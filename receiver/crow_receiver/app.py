@@ -38,9 +38,10 @@ from crow_receiver.session.records import BatchLimits
 from crow_receiver.settings import ReceiverSettings
 from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
-from crow_receiver.vision.choose import choose_engine
+from crow_receiver.vision.assembly import assembled
+from crow_receiver.vision.choose import choose_engines
+from crow_receiver.vision.engine_watch import watch_engines
 from crow_receiver.vision.schedule import AnalysisScheduler
-from crow_receiver.vision.supervisor import WorkerVision
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_MESSAGE_BYTES
@@ -78,11 +79,10 @@ class Receiver:
         self._queue = EmbeddedQueue(settings.state_path / "queue.db", clock)
         registry.register(QueueCollector(self._queue))
         self._dispatcher = Dispatcher(StoredOutbox(self._store), self._queue, clock, registry)
-        choice = choose_engine(settings.vision, settings.models_path)
-        log.info(choice.reason, engine=choice.engine)
-        self._vision = WorkerVision(
-            choice.worker, workers=settings.vision.workers, deadline_s=settings.vision.deadline_s
-        )
+        choices = choose_engines(settings.vision, settings.models_path)
+        for choice in choices:
+            log.info(choice.reason, engine=choice.engine)
+        self._vision = assembled(choices, settings.vision, clock)
         frames_waiting = asyncio.Event()
         self._directory = SessionDirectory(
             self._store,
@@ -150,6 +150,7 @@ class Receiver:
             self._tasks.start("retention", self._retention.run())
             self._tasks.start("erasure", self._eraser.run())
             self._tasks.start("metrics", self._metrics.run())
+            self._tasks.start("engines", watch_engines(self._vision, self._store))
             self._tasks.start("watchdog", self._notifier.feed_watchdog())
             self._tasks.start("sessions", _raised(self._directory.failed))
             server, grpc_port = self._bound_grpc()

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, Info
+from prometheus_client import CollectorRegistry, Gauge
 
 from crow_receiver.store import ledger
 from crow_receiver.store.cameras import CameraRow
 from crow_receiver.store.frames import BacklogRow, analysis_backlog, failed_frames
 from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.store import Store
-from crow_receiver.vision.port import Vision
+from crow_receiver.vision.engine_watch import Engines
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError
 
@@ -49,12 +49,14 @@ class Metrics:
         clock: Clock,
         daemons: Daemons,
         sessions: OpenSessions,
-        vision: Vision,
+        engines: Engines,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._vision = vision
-        self._engine = Info("crow_receiver_engine", "The engine that describes frames", registry=registry)
+        self._engines = engines
+        self._engine = Gauge(
+            "crow_receiver_engine_serves", "1: the engine serves, 0: it is down", ["engine"], registry=registry
+        )
         Gauge("crow_receiver_connected_daemons", "Open streams", registry=registry).set_function(
             lambda: daemons.connected_daemons
         )
@@ -81,8 +83,9 @@ class Metrics:
 
     async def run(self) -> None:
         """Renews the gauges until cancelled."""
-        self._engine.info({"engine": self._vision.engine_name})
         while True:
+            for engine in self._engines.states:
+                self._engine.labels(engine.name).set(engine.trouble is None)
             try:
                 rows = await self._store.read(analysis_backlog)
                 failed = await self._store.read(failed_frames)

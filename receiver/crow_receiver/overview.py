@@ -6,10 +6,12 @@ from typing import Any
 
 from crow_receiver.queue.port import OutputQueue
 from crow_receiver.store import ledger
+from crow_receiver.store.engines import kept_engines
 from crow_receiver.store.frames import analysis_backlog
 from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.migrations import migrations
 from crow_receiver.store.outbox import waiting
+from crow_receiver.vision.engine_state import EngineState
 from crow_shared.clock import Clock, SystemClock
 from crow_shared.database import open_database
 
@@ -76,8 +78,12 @@ class CameraOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything countable; `outbox` are messages committed and not yet on a queue."""
+    """Everything countable; `outbox` are messages committed and not yet on a queue.
 
+    `engines` are as the receiver that runs, or ran last, saw them.
+    """
+
+    engines: list[EngineState]
     cameras: list[CameraOverview]
     failures: dict[str, int]
     outbox: int
@@ -101,6 +107,7 @@ def overview(state_dir: Path, queue: OutputQueue, clock: Clock | None = None) ->
         cameras = [CameraOverview(*(*row, *backlog[row[0]], hours[row[0]])) for row in db.execute(_CAMERAS)]
         failures = dict(db.execute("select failure, count(*) from frame where state = 'failed' group by 1 limit 20"))
         outbox = waiting(db).pending
+        engines = kept_engines(db)
     finally:
         db.close()
-    return Overview(cameras, failures, outbox, [asdict(depth) for depth in queue.depths()])
+    return Overview(engines, cameras, failures, outbox, [asdict(depth) for depth in queue.depths()])

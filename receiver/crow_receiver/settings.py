@@ -3,11 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from crow_receiver.vision.llama.options import MOST_SLOTS, FlashAttention, KeyValueType
+from crow_receiver.vision.openai.options import ServerUrl, is_exposed
 from crow_shared import settings
 from crow_shared.address import Address, is_loopback
 from crow_shared.settings import Environment, LogLevel, Section
@@ -19,6 +20,22 @@ ALIASES = {
     "INTERNAL_GATEWAY_KEY": ("gateway", "internal_key"),
 }
 LEAST_KEY_CHARS = 32
+
+EngineName = Literal["auto", "llama", "openai", "classic"]
+
+
+def _listed(engines: object) -> object:
+    """One name, or several with commas between them as environment variables have them, as a list."""
+    return [name.strip() for name in engines.split(",")] if isinstance(engines, str) else engines
+
+
+def _each_once(engines: tuple[EngineName, ...]) -> tuple[EngineName, ...]:
+    if not engines or len(set(engines)) < len(engines):
+        raise ValueError("name at least one engine, and each once")
+    return engines
+
+
+EngineOrder = Annotated[tuple[EngineName, ...], BeforeValidator(_listed), AfterValidator(_each_once)]
 
 
 class GrpcSettings(Section):
@@ -51,11 +68,42 @@ class SessionSettings(Section):
     gap_s: float = Field(default=300, ge=1, le=3600, description="a longer silence ends a session")
 
 
+class OpenAiEndpointSettings(Section):
+    """A server with the OpenAI API; one such table for each."""
+
+    url: ServerUrl = Field(description="up to and with /v1")
+    model: str = Field(min_length=1, max_length=255, description="the server's name for it")
+    api_key_file: str = Field(default="", description="a file that holds its key and nothing else")
+    api_key_env: str = Field(default="", description="or the environment variable that does")
+    max_in_flight: int = Field(default=8, ge=1, le=256, description="frames at once")
+    timeout_s: float = Field(default=60, gt=0, le=3600, description="an answer takes at most so long")
+    ca_file: str = Field(default="", description="PEM file: whom to trust, in place of the public authorities")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_file and self.api_key_env:
+            raise ValueError("api_key_file and api_key_env exclude each other")
+        return self
+
+
+class OpenAiSettings(Section):
+    """Servers with the OpenAI API: vLLM, llama-server, Ollama and the like."""
+
+    max_tokens: int = Field(default=1024, ge=64, le=16_384, description="that an answer may have")
+    long_side: int = Field(default=896, ge=224, le=4096, description="pixels of a picture's longer side, at most")
+    endpoints: tuple[OpenAiEndpointSettings, ...] = ()
+
+
 class VisionSettings(Section):
     """Who describes the frames."""
 
-    engine: Literal["auto", "llama", "classic"] = Field(
-        default="auto", description="auto: llama where Gemma weights and llama-cpp-python are installed, else classic"
+    engine: EngineOrder = Field(
+        default=("auto",),
+        description="llama, openai, classic, or a list in the order in which to try them; auto: llama where Gemma "
+        "weights and llama-cpp-python are installed, else classic",
+    )
+    fallback_after_s: float = Field(
+        default=30, ge=0, le=3600, description="an engine that is down for so long is passed over while it is"
     )
     model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
     models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
@@ -68,6 +116,13 @@ class VisionSettings(Section):
     threads: int = Field(default=0, ge=0, le=256, description="threads per worker; 0: the machine's cores")
     gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all, where the build has one")
     deadline_s: float = Field(default=300, gt=0, description="a frame that takes longer is given up and tried again")
+    openai: OpenAiSettings = OpenAiSettings()
+
+    @model_validator(mode="after")
+    def _openai_has_servers(self) -> Self:
+        if "openai" in self.engine and not self.openai.endpoints:
+            raise ValueError("engine names openai, but there is no [[vision.openai.endpoints]]")
+        return self
 
 
 class OverloadSettings(Section):
@@ -129,6 +184,9 @@ class ReceiverSettings(Section):
         if self.environment is Environment.PROD:
             if not self.grpc.tls_certificate and not is_loopback(self.grpc.listen):
                 raise ValueError("grpc.tls_certificate: prod does not take pictures unencrypted from other machines")
+            for endpoint in self.vision.openai.endpoints:
+                if is_exposed(endpoint.url):
+                    raise ValueError(f"vision.openai: prod sends no pictures unencrypted to {endpoint.url}")
             if len(self.gateway.internal_key.get_secret_value()) < LEAST_KEY_CHARS:
                 raise ValueError(f"gateway.internal_key: prod needs one of at least {LEAST_KEY_CHARS} characters")
         return self

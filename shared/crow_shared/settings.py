@@ -9,10 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from crow_shared.errors import CrowError, Kind
 
@@ -67,25 +67,43 @@ def load(
 
 
 def sample_toml(model: type[Section]) -> str:
-    """The whole file with every key at its default and its description as a comment."""
+    """The whole file with every key at its default and its description as a comment.
+
+    Tables of which there may be several, or none, are there as comments.
+    """
+    return "\n".join(_sample_keys(model, ())).lstrip("\n") + "\n"
+
+
+def _sample_keys(model: type[Section], place: tuple[str, ...]) -> list[str]:
     lines: list[str] = []
-    tables: list[tuple[str, type[Section]]] = []
+    tables: list[str] = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            tables.append((name, field.annotation))
-        else:
+        table, below = _table_of(field.annotation), (*place, name)
+        if table is None:
             lines += _sample_line(name, field.description, field.default)
-    for name, table in tables:
+            continue
+        several = field.annotation is not table
         heading = (table.__doc__ or "").strip().splitlines()[0]
-        lines += ["", f"# {heading}", f"[{name}]"]
-        for key, field in table.model_fields.items():
-            lines += _sample_line(key, field.description, field.default)
-    return "\n".join(lines).lstrip("\n") + "\n"
+        keys = _sample_keys(table, below)
+        tables += ["", f"# {heading}"]
+        if several:
+            tables.append(f"# [[{'.'.join(below)}]]")
+            tables += [line if line.startswith("#") else f"# {line}" for line in keys]
+        else:
+            tables += [f"[{'.'.join(below)}]", *keys]
+    return lines + tables
+
+
+def _table_of(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, or a tuple of which it holds; None for a plain value."""
+    if get_origin(annotation) is tuple:
+        annotation = get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
 def _sample_line(key: str, description: str | None, default: Any) -> list[str]:
     comment = [f"# {description}"] if description else []
-    if default is None:
+    if default is None or default is PydanticUndefined:
         return [*comment, f"# {key} ="]
     return [*comment, f"{key} = {_toml(default)}"]
 
@@ -137,10 +155,10 @@ def _sentence(model: type[Section], detail: ErrorDetails) -> str:
         return ": ".join(filter(None, [".".join(place), said]))  # a whole model's fault has no place
     table = model
     for part in place[:-1]:
-        annotation = table.model_fields[part].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, Section)
-        table = annotation
+        if not part.isdigit():  # the number of one of several tables
+            below = _table_of(table.model_fields[part].annotation)
+            assert below is not None
+            table = below
     near = difflib.get_close_matches(place[-1], table.model_fields, n=1)
     hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
     return f"unknown key {'.'.join(place)}{hint}"

@@ -20,8 +20,9 @@ from crow_receiver.ingest.intake import Intake
 from crow_receiver.store.store import Store
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Analysis
-from crow_receiver.vision.supervisor import WorkerVision
-from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.supervisor.job import Limits
+from crow_receiver.vision.supervisor.workers import WorkerVision
+from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared import h26x
 from crow_shared.clock import SystemClock
 from crow_shared.errors import CrowError
@@ -34,7 +35,7 @@ WIDTH, HEIGHT = 640, 360
 
 @pytest.fixture
 async def vision() -> AsyncIterator[WorkerVision]:
-    started = WorkerVision(WorkerConfig(engine="classic"), deadline_s=30)
+    started = WorkerVision(WorkerConfig(engine="classic"), limits=Limits(deadline_s=30))
     await started.start()
     yield started
     await started.close()

@@ -7,7 +7,7 @@ import pytest
 from crow_receiver.models.store import ModelStore
 from crow_receiver.settings import VisionSettings
 from crow_receiver.vision import choose
-from crow_receiver.vision.choose import choose_engine
+from crow_receiver.vision.choose import Choice, choose_engines
 from crow_shared.errors import CrowError, Kind
 
 
@@ -25,6 +25,11 @@ def without_llama(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def with_llama(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda _: object())
+
+
+def choose_engine(settings: VisionSettings, models: Path) -> Choice:
+    (choice,) = choose_engines(settings, models, {})
+    return choice
 
 
 @pytest.mark.usefixtures("with_llama")
@@ -54,13 +59,13 @@ def test_weights_without_the_library_leave_motion_analysis_and_the_reason_says_s
 
 @pytest.mark.usefixtures("with_llama")
 def test_settings_that_ask_for_motion_analysis_get_it(installed: Path) -> None:
-    assert choose_engine(VisionSettings(engine="classic"), installed).engine == "classic"
+    assert choose_engine(VisionSettings(engine=("classic",)), installed).engine == "classic"
 
 
 @pytest.mark.usefixtures("with_llama")
 def test_settings_that_ask_for_llama_do_not_silently_get_less(tmp_path: Path) -> None:
     with pytest.raises(CrowError) as caught:
-        choose_engine(VisionSettings(engine="llama"), tmp_path)
+        choose_engine(VisionSettings(engine=("llama",)), tmp_path)
     assert (caught.value.kind, caught.value.code) == (Kind.NOT_FOUND, "engine_missing")
 
 

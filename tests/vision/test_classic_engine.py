@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from vision_parts import ZONES, Box, coded, request, shop_picture
+from vision_parts import ZONES, Box, coded, look, request, shop_picture
 
-from crow_receiver.vision.classic_engine import MAX_CAMERAS, ClassicEngine
+from crow_receiver.vision.classic.engine import MAX_CAMERAS, ClassicEngine
 from crow_receiver.vision.schema import Action, Activity, Movement, Role, Scene
 from crow_shared.zones import Point, Zone, ZoneKind
 
@@ -16,8 +16,8 @@ def watched(*frames: tuple[float, tuple[Box, ...]], zones: tuple[Zone, ...] = ZO
     """What an engine says of these frames (second, people), after some seconds of an empty shop."""
     engine = ClassicEngine()
     for second in range(3):
-        engine.describe(request(shop_picture(), second - 3))
-    return [engine.describe(request(shop_picture(*people), second, zones=zones)) for second, people in frames]
+        look(engine, request(shop_picture(), second - 3))
+    return [look(engine, request(shop_picture(*people), second, zones=zones)) for second, people in frames]
 
 
 def area(name: str, left: float, top: float, right: float, bottom: float) -> Zone:
@@ -33,7 +33,7 @@ def moved(box: Box, right: int = 0, down: int = 0) -> Box:
 
 
 def test_the_first_frame_of_a_camera_says_that_there_is_nothing_to_compare_with() -> None:
-    scene = ClassicEngine().describe(request(shop_picture(LEFT)))
+    scene = look(ClassicEngine(), request(shop_picture(LEFT)))
     assert scene.people == []
     assert scene.confidence == 0
     assert "no reference yet" in scene.description
@@ -90,15 +90,15 @@ def test_something_small_is_not_taken_for_a_person() -> None:
 
 def test_a_light_that_is_switched_on_is_no_motion() -> None:
     engine = ClassicEngine()
-    engine.describe(request(shop_picture(), 0))
-    scene = engine.describe(request(shop_picture(shade=200), 1))
+    look(engine, request(shop_picture(), 0))
+    scene = look(engine, request(shop_picture(shade=200), 1))
     assert scene.people == []
 
 
 def test_a_change_of_exposure_does_not_hide_who_is_there() -> None:
     engine = ClassicEngine()
-    engine.describe(request(shop_picture(), 0))
-    scene = engine.describe(request(shop_picture(LEFT, shade=155), 1))
+    look(engine, request(shop_picture(), 0))
+    scene = look(engine, request(shop_picture(LEFT, shade=155), 1))
     assert [person.zone for person in scene.people] == ["Snacks"]
 
 
@@ -128,19 +128,19 @@ def test_what_was_hours_ago_is_no_reference() -> None:
 
 def test_a_camera_that_changes_its_picture_size_starts_again() -> None:
     engine = ClassicEngine()
-    engine.describe(request(shop_picture(), 0))
+    look(engine, request(shop_picture(), 0))
     other = coded(np.full((480, 640, 3), 90, np.uint8))
-    assert "no reference yet" in engine.describe(request(other, 1)).description
+    assert "no reference yet" in look(engine, request(other, 1)).description
 
 
 def test_cameras_do_not_see_each_other_and_the_memory_of_them_is_bounded() -> None:
     engine = ClassicEngine()
     for number in range(MAX_CAMERAS + 1):
-        scene = engine.describe(request(shop_picture(LEFT), 0, camera=f"acme/shop/{number}"))
+        scene = look(engine, request(shop_picture(LEFT), 0, camera=f"acme/shop/{number}"))
         assert "no reference yet" in scene.description
     assert len(engine._sceneries) == MAX_CAMERAS
-    assert "no reference yet" in engine.describe(request(shop_picture(), 1, camera="acme/shop/0")).description
-    assert "no reference yet" not in engine.describe(request(shop_picture(), 1, camera="acme/shop/99")).description
+    assert "no reference yet" in look(engine, request(shop_picture(), 1, camera="acme/shop/0")).description
+    assert "no reference yet" not in look(engine, request(shop_picture(), 1, camera="acme/shop/99")).description
 
 
 def test_eight_people_in_zones_with_long_names_still_fit_the_schema() -> None:
@@ -151,9 +151,9 @@ def test_eight_people_in_zones_with_long_names_still_fit_the_schema() -> None:
 
     def ask(second: int, down: int) -> Scene:
         people = ((number * 80 + 20, 100 + down, 36, 120) for number in range(8))
-        return engine.describe(request(shop_picture(*people), second, zones=(*zones, *doors)))
+        return look(engine, request(shop_picture(*people), second, zones=(*zones, *doors)))
 
-    engine.describe(request(shop_picture(), 0))
+    look(engine, request(shop_picture(), 0))
     scenes = [ask(second + 1, down) for second, down in enumerate((0, 60, 120, 60))]
     assert all(len(scene.people) == 8 for scene in scenes)
     assert "in other places" in scenes[0].description

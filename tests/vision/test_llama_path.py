@@ -12,8 +12,9 @@ import pytest
 from vision_parts import coded, llama_config, request, shop_picture
 
 from crow_receiver.vision.llama.options import LlamaSettings
-from crow_receiver.vision.supervisor import WorkerVision
-from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.supervisor.job import Limits
+from crow_receiver.vision.supervisor.workers import WorkerVision
+from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_receiver.vision.zones import THIRDS
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import MAX_ZONES, Zone, ZoneKind
@@ -31,7 +32,7 @@ def config(small_gemma: tuple[Path, Path]) -> WorkerConfig:
 
 @pytest.fixture
 async def vision(config: WorkerConfig) -> AsyncIterator[WorkerVision]:
-    started = WorkerVision(config, deadline_s=30)
+    started = WorkerVision(config, limits=Limits(deadline_s=30))
     await started.start()
     yield started
     await started.close()
@@ -157,7 +158,7 @@ async def test_one_worker_that_is_held_up_does_not_hold_up_the_other(config: Wor
     vision = WorkerVision(config, workers=2)
     await vision.start()
     try:
-        assert vision.slots == 2
+        assert vision.slots == 8
         held_up, _ = vision.pids
         os.kill(held_up, signal.SIGSTOP)
         frames = [asyncio.create_task(vision.describe(request(shop_picture(), second))) for second in range(2)]

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from vision_parts import coded, llama_config, request
 
 from crow_receiver.vision.schema import Scene
-from crow_receiver.vision.supervisor import WorkerVision
+from crow_receiver.vision.supervisor.job import Limits
+from crow_receiver.vision.supervisor.workers import WorkerVision
 from crow_receiver.vision.zones import THIRDS
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import Zone, ZoneKind
@@ -41,7 +42,7 @@ grammar.answer_grammar = lambda zones: wrong if "Nonsense" in zones else right(z
 @pytest.fixture
 async def vision(small_gemma: tuple[Path, Path]) -> AsyncIterator[WorkerVision]:
     pytest.importorskip("llama_cpp")
-    started = WorkerVision(llama_config(*small_gemma), deadline_s=50)
+    started = WorkerVision(llama_config(*small_gemma), limits=Limits(deadline_s=50))
     await started.start()
     yield started
     await started.close()
@@ -85,7 +86,7 @@ async def test_an_answer_that_is_not_of_the_schema_costs_its_frame_and_not_the_w
     pytest.importorskip("llama_cpp")
     (tmp_path / "sitecustomize.py").write_text(DEFECTIVE_GRAMMAR)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    vision = WorkerVision(llama_config(*small_gemma), deadline_s=50)
+    vision = WorkerVision(llama_config(*small_gemma), limits=Limits(deadline_s=50))
     await vision.start()
     try:
         pids = vision.pids

@@ -6,24 +6,37 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
+from faulty_worker import PROGRAM, SLOTS
 from vision_parts import request, shop_picture
 
-from crow_receiver.vision import supervisor, worker_process
-from crow_receiver.vision.supervisor import WorkerVision
-from crow_receiver.vision.worker_protocol import LENGTHS, MAX_HEADER_BYTES, WorkerConfig, packed, unpacked_lengths
+from crow_receiver.vision.supervisor import process, workers
+from crow_receiver.vision.supervisor.job import Limits
+from crow_receiver.vision.supervisor.workers import WorkerVision
+from crow_receiver.vision.worker.protocol import LENGTHS, MAX_HEADER_BYTES, WorkerConfig, packed, unpacked_lengths
 from crow_shared.errors import CrowError, Kind
 
 CLASSIC = WorkerConfig(engine="classic")
+FAULTY = WorkerConfig(engine="llama")  # of which there may be several workers; the program runs another engine
+LIMITS = Limits(deadline_s=20)
 PICTURE = shop_picture()
 
 
 @pytest.fixture
 async def vision() -> AsyncIterator[WorkerVision]:
-    started = WorkerVision(CLASSIC, deadline_s=20)
+    started = WorkerVision(CLASSIC, limits=LIMITS)
+    await started.start()
+    yield started
+    await started.close()
+
+
+@pytest.fixture
+async def faulty() -> AsyncIterator[WorkerVision]:
+    started = WorkerVision(FAULTY, limits=LIMITS, program=PROGRAM)
     await started.start()
     yield started
     await started.close()
@@ -44,10 +57,28 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def asked(vision: WorkerVision, fault: str, second: float = 0) -> "asyncio.Task[str]":
+    """A frame of a camera whose name tells the faulty engine what to do; the answer's description."""
+
+    async def said() -> str:
+        return (await vision.describe(request(PICTURE, second, camera=fault))).scene.description
+
+    return asyncio.create_task(said())
+
+
+def under_way(vision: WorkerVision) -> int:
+    return sum(worker.frames for worker in vision._workers.values())
+
+
+def words(vision: WorkerVision) -> list[str]:
+    """What the workers that run have said on standard error."""
+    return [line for worker in vision._workers.values() for line in worker.last_words]
 
 
 async def test_a_frame_comes_back_described_with_who_said_so(vision: WorkerVision) -> None:
@@ -58,11 +89,38 @@ async def test_a_frame_comes_back_described_with_who_said_so(vision: WorkerVisio
     assert vision.engine_name == "classic"
 
 
+async def test_what_a_frame_took_comes_back_with_it(faulty: WorkerVision) -> None:
+    analysis = await faulty.describe(request(PICTURE, camera="slow 0.1"))
+    assert analysis.provenance.usage.answer_tokens == 7
+    assert analysis.provenance.duration_ms >= 100
+
+
 async def test_a_worker_remembers_a_camera_from_frame_to_frame(vision: WorkerVision) -> None:
     first = await vision.describe(request(PICTURE, 0))
     second = await vision.describe(request(PICTURE, 1))
     assert "no reference yet" in first.scene.description
     assert "no reference yet" not in second.scene.description
+
+
+async def test_several_frames_are_under_way_at_once_and_answered_as_they_end(faulty: WorkerVision) -> None:
+    assert faulty.slots == SLOTS
+    never = asked(faulty, "never")
+    late, early = asked(faulty, "slow 0.3"), asked(faulty, "slow 0.1", 1)
+    assert faulty.has_room()
+    done, _ = await asyncio.wait([late, early], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {early}
+    assert await late == "slow 0.3"
+    assert not never.done()
+    never.cancel()
+
+
+async def test_no_more_frames_are_under_way_than_there_are_slots(faulty: WorkerVision) -> None:
+    frames = [asked(faulty, "slow 0.1", second) for second in range(3 * SLOTS)]
+    await asyncio.sleep(0)
+    assert not faulty.has_room()
+    await asyncio.gather(*frames)
+    beside = [int(line.rpartition(" ")[2]) for line in words(faulty) if line.startswith("begin")]
+    assert max(beside) == SLOTS - 1
 
 
 async def test_what_the_engine_says_of_a_bad_frame_arrives_as_it_was_and_the_worker_goes_on(
@@ -79,17 +137,76 @@ async def test_what_the_engine_says_of_a_bad_frame_arrives_as_it_was_and_the_wor
     assert vision.pids == pids
 
 
-async def test_a_worker_killed_at_work_costs_that_frame_alone(vision: WorkerVision) -> None:
-    (pid,) = vision.pids
-    os.kill(pid, signal.SIGSTOP)  # so that the frame is surely under way
-    under_way = asyncio.create_task(vision.describe(request(PICTURE)))
-    await until(vision._idle.empty)
+async def test_a_frame_that_the_engine_refuses_disturbs_no_other(faulty: WorkerVision) -> None:
+    other = asked(faulty, "slow 0.1")
+    refused = await failure(asked(faulty, "refuse"))
+    assert (refused.kind, refused.code) == (Kind.INVALID, "refused")
+    assert await other == "slow 0.1"
+
+
+async def test_a_worker_killed_from_outside_costs_no_frame_of_several_and_answers_none_twice(
+    faulty: WorkerVision,
+) -> None:
+    (pid,) = faulty.pids
+    frames = [asked(faulty, "slow 0.3", second) for second in range(SLOTS)]
+    await until(lambda: sum(line.startswith("begin") for line in words(faulty)) == SLOTS)
     os.kill(pid, signal.SIGKILL)
-    error = await failure(under_way)
-    assert (error.kind, error.code, error.retryable) == (Kind.UNAVAILABLE, "worker_died", True)
-    assert "SIGKILL" in error.message
-    assert await vision.describe(request(PICTURE, 1))
-    assert vision.pids != (pid,)
+    assert await asyncio.gather(*frames) == ["slow 0.3"] * SLOTS
+    assert faulty.pids != (pid,)
+    assert [line for line in words(faulty) if line.startswith("begin")] == ["begin slow 0.3 beside 0"] * SLOTS
+
+
+async def test_of_several_frames_the_one_that_kills_the_worker_is_found_and_the_others_are_described(
+    faulty: WorkerVision,
+) -> None:
+    """The killer waits until all four are under way; each is then tried alone, and it kills once more."""
+    never = asked(faulty, "never")
+    killer = asked(faulty, "kill", 1)
+    innocents = [asked(faulty, "slow 0.2", 2 + second) for second in range(2)]
+    await until(lambda: sum(line.startswith("begin") for line in words(faulty)) == SLOTS)
+    never.cancel()
+    error = await failure(killer)
+    assert (error.code, error.retryable) == ("worker_died", True)
+    assert await asyncio.gather(*innocents) == ["slow 0.2"] * 2
+
+
+async def test_a_frame_that_killed_a_worker_is_never_put_beside_others_again(faulty: WorkerVision) -> None:
+    assert (await failure(asked(faulty, "kill", 1))).code == "worker_died"
+    await until(lambda: faulty.pids)
+    other = asked(faulty, "slow 0.3")
+    again = asked(faulty, "kill", 1)
+    next_one = asked(faulty, "slow 0.1", 2)
+    (pid,) = faulty.pids
+    assert (await failure(again)).code == "worker_died"
+    assert other.done(), "it was not under way with the killer"
+    assert await other == "slow 0.3"
+    assert await next_one == "slow 0.1"
+    assert faulty.pids != (pid,)
+
+
+async def test_while_one_frame_is_tried_alone_other_workers_go_on() -> None:
+    vision = WorkerVision(FAULTY, workers=2, limits=LIMITS, program=PROGRAM)
+    await vision.start()
+    try:
+        first = asked(vision, "kill", 1)
+        assert (await failure(first)).code == "worker_died"
+        await until(lambda: len(vision.pids) == 2)
+        held = [asked(vision, "never", second) for second in range(2, 4)]
+        again = asked(vision, "kill", 1)
+        assert await asked(vision, "slow 0.1", 5) == "slow 0.1"
+        for frame in held:
+            frame.cancel()
+        assert (await failure(again)).code == "worker_died"
+    finally:
+        await vision.close()
+
+
+async def test_a_defect_of_the_engine_ends_the_worker_and_its_words_are_in_the_log(faulty: WorkerVision) -> None:
+    with structlog.testing.capture_logs() as logs:
+        error = await failure(asked(faulty, "bug"))
+    assert (error.code, error.message) == ("worker_died", "the vision worker ended with exit code 1")
+    (ended,) = [line for line in logs if line["event"] == "vision worker ended"]
+    assert "ValueError: a defect of the engine" in ended["said"]
 
 
 async def test_a_worker_killed_while_idle_is_replaced_and_costs_nothing(vision: WorkerVision) -> None:
@@ -99,27 +216,83 @@ async def test_a_worker_killed_while_idle_is_replaced_and_costs_nothing(vision: 
     assert await vision.describe(request(PICTURE))
 
 
-async def test_a_frame_over_its_deadline_is_given_up_and_its_worker_replaced() -> None:
-    vision = WorkerVision(CLASSIC, deadline_s=0.3)
+async def test_a_frame_over_its_deadline_is_given_up_and_no_other_is_disturbed() -> None:
+    vision = WorkerVision(FAULTY, limits=replace(LIMITS, deadline_s=0.5), program=PROGRAM)
+    await vision.start()
+    try:
+        pids = vision.pids
+        late = asked(vision, "never")
+        await asyncio.sleep(0.3)
+        other = asked(vision, "slow 0.4")
+        error = await failure(late)
+        assert (error.kind, error.code, error.retryable) == (Kind.TIMEOUT, "frame_deadline", True)
+        assert await other == "slow 0.4"
+        assert vision.pids == pids
+        assert "abort never" in words(vision)
+    finally:
+        await vision.close()
+
+
+async def test_a_worker_that_does_not_let_go_of_a_frame_is_replaced_and_the_frames_beside_it_are_tried_again() -> None:
+    vision = WorkerVision(FAULTY, limits=replace(LIMITS, deadline_s=0.5, grace_s=0.3), program=PROGRAM)
     await vision.start()
     try:
         (pid,) = vision.pids
-        os.kill(pid, signal.SIGSTOP)
-        error = await failure(vision.describe(request(PICTURE)))
-        assert (error.kind, error.code, error.retryable) == (Kind.TIMEOUT, "frame_deadline", True)
+        hanging = asked(vision, "hang")
+        other = asked(vision, "slow 0.4")
+        error = await failure(hanging)
+        assert (error.kind, error.code) == (Kind.TIMEOUT, "frame_deadline")
+        assert await other == "slow 0.4"
         assert gone(pid)
-        await until(lambda: not vision._idle.empty())  # a start takes longer than the deadline on a busy machine
-        assert await vision.describe(request(PICTURE))
     finally:
         await vision.close()
+
+
+async def test_a_worker_that_says_nothing_is_killed_in_time_although_no_frame_is_late() -> None:
+    vision = WorkerVision(FAULTY, limits=replace(LIMITS, silent_s=2.5), program=PROGRAM)
+    await vision.start()
+    try:
+        (pid,) = vision.pids
+        await asked(vision, "slow 1.5")  # it has been heard by then
+        os.kill(pid, signal.SIGSTOP)
+        began_s = asyncio.get_running_loop().time()
+        error = await failure(asked(vision, "slow 0.1"))
+        assert (error.code, error.message) == ("worker_died", "the vision worker said nothing for 2.5 s and was killed")
+        assert asyncio.get_running_loop().time() - began_s < 2.5 + 3
+        assert gone(pid)
+        assert await asked(vision, "slow 0.1", 1) == "slow 0.1"
+    finally:
+        await vision.close()
+
+
+async def test_a_worker_is_not_blamed_for_the_receivers_own_standstill(
+    faulty: WorkerVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pid,) = faulty.pids
+    await asked(faulty, "slow 1.5")
+    worker = faulty._workers[0]
+    loop = asyncio.get_running_loop()
+    now_s = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now_s + 3600)
+    worker._look_for_silence(now_s)
+    monkeypatch.undo()
+    assert worker.serves
+    assert faulty.pids == (pid,)
+
+
+async def test_a_worker_that_says_what_it_must_not_is_replaced() -> None:
+    mad = "import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write(b'x' * 99); sys.stdout.flush(); input()"
+    worker = await process.WorkerProcess.spawn((sys.executable, "-c", mad), LIMITS, lambda: None)
+    assert (await failure(worker.load(CLASSIC))).code == "worker_died"
+    assert "said what is no message" in await worker.ended()
 
 
 async def test_a_worker_that_cannot_start_again_is_retried_with_growing_pauses(
     vision: WorkerVision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "PAUSE_FIRST_S", 0.01)
-    monkeypatch.setattr(vision, "_deadline_s", 0.2)
-    monkeypatch.setattr(worker_process.sys, "executable", "/bin/false")
+    monkeypatch.setattr(workers, "PAUSE_FIRST_S", 0.01)
+    monkeypatch.setattr(vision, "_limits", replace(LIMITS, no_worker_s=0.2))
+    monkeypatch.setattr(vision, "_program", ("/bin/false",))
     with structlog.testing.capture_logs() as logs:
         os.kill(vision.pids[0], signal.SIGKILL)
         await until(lambda: sum(line["event"] == "vision worker does not start" for line in logs) >= 3)
@@ -127,34 +300,50 @@ async def test_a_worker_that_cannot_start_again_is_retried_with_growing_pauses(
     assert pauses[2] > pauses[0]
     error = await failure(vision.describe(request(PICTURE)))
     assert (error.code, error.retryable) == ("no_worker", True)
+    assert vision.trouble is not None
     monkeypatch.undo()
+    await until(lambda: vision.pids)
+    assert vision.trouble is None
     assert await vision.describe(request(PICTURE))
 
 
-async def test_closing_ends_all_workers_and_answers_those_who_wait() -> None:
-    vision = WorkerVision(CLASSIC)
-    await vision.start()
-    (pid,) = vision.pids
-    os.kill(pid, signal.SIGSTOP)
-    at_work = asyncio.create_task(vision.describe(request(PICTURE)))
-    waiting = [asyncio.create_task(vision.describe(request(PICTURE))) for _ in range(2)]
-    await until(vision._idle.empty)
-    await vision.close()
+async def test_what_troubles_the_engine_is_known_within_seconds_and_when_it_is_over(faulty: WorkerVision) -> None:
+    await asked(faulty, "trouble its-server-is-down")
+    await until(lambda: faulty.trouble == "its-server-is-down")
+    await asked(faulty, "trouble ")
+    await until(lambda: faulty.trouble is None)
+
+
+async def test_closing_ends_all_workers_and_answers_those_who_wait(faulty: WorkerVision) -> None:
+    (pid,) = faulty.pids
+    frames = [asked(faulty, "never", second) for second in range(SLOTS + 2)]
+    await until(lambda: under_way(faulty) == SLOTS)
+    await faulty.close()
     assert gone(pid)
-    assert (await failure(at_work)).code == "worker_died"
-    assert [(await failure(task)).code for task in waiting] == ["vision_closed", "vision_closed"]
+    assert {(await failure(frame)).code for frame in frames} == {"vision_closed"}
+    assert (await failure(asked(faulty, "slow"))).code == "vision_closed"
 
 
-async def test_a_call_that_is_cancelled_leaves_a_working_worker_behind(vision: WorkerVision) -> None:
-    (pid,) = vision.pids
-    os.kill(pid, signal.SIGSTOP)
-    under_way = asyncio.create_task(vision.describe(request(PICTURE)))
-    await until(vision._idle.empty)
-    under_way.cancel()
+async def test_a_call_that_is_cancelled_has_the_worker_forget_the_frame(faulty: WorkerVision) -> None:
+    pids = faulty.pids
+    frame = asked(faulty, "never")
+    await until(lambda: "begin never beside 0" in words(faulty))
+    frame.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await under_way
-    assert gone(pid)
-    assert await vision.describe(request(PICTURE))
+        await frame
+    await until(lambda: under_way(faulty) == 0)
+    assert "abort never" in words(faulty)
+    assert faulty.pids == pids
+
+
+async def test_a_call_that_is_cancelled_before_its_turn_reaches_no_worker(faulty: WorkerVision) -> None:
+    held = [asked(faulty, "slow 0.3", second) for second in range(SLOTS)]
+    waiting = asked(faulty, "never")
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(*held)
+    assert await asked(faulty, "slow 0") == "slow 0"
+    assert not any("never" in line for line in words(faulty))
 
 
 async def test_an_engine_that_cannot_load_is_told_at_the_start_and_leaves_no_process(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import cv2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vision_parts import request
+from vision_parts import look, request
 
-from crow_receiver.vision.classic_engine import ClassicEngine
+from crow_receiver.vision.classic.engine import ClassicEngine
 from crow_receiver.vision.prompt import load_prompt
 from crow_receiver.vision.zones import THIRDS, Way, area_at, areas, crossed, in_words, lines
 from crow_shared.zones import Point, Zone, ZoneKind
@@ -112,7 +112,7 @@ def test_classic_puts_people_of_the_rendered_shop_into_the_zones_where_they_are(
     seen, rightly = 0, 0
     for second in range(60):
         coded = cv2.imencode(".jpg", renderer.picture(59.5 if second < 3 else second))[1].tobytes()
-        said = Counter(person.zone for person in engine.describe(request(coded, second, zones=zones)).people)
+        said = Counter(person.zone for person in look(engine, request(coded, second, zones=zones)).people)
         true = Counter(person.zone for person in renderer.truth(second).people)
         if second >= 3:  # before that it is shown the empty shop
             seen += said.total()

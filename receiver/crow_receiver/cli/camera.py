@@ -1,4 +1,4 @@
-"""`crow-receiver camera`: the cameras that the receiver knows, their zones, and how long their pictures are kept."""
+"""`crow-receiver camera`: the cameras that the receiver knows, who describes them, how long their pictures are kept."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
 from crow_receiver.store import ledger
-from crow_receiver.store.cameras import CameraRow
+from crow_receiver.store.cameras import CameraRow, set_engines
 from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.pictures import PictureKeep, picture_keeps, set_picture_keep
 from crow_shared.clock import SystemClock
@@ -24,14 +24,14 @@ _MOST_HOURS = 8760
 
 @click.group()
 def camera() -> None:
-    """Look at the cameras and their zones, and say how long the pictures of one are kept."""
+    """Look at the cameras, and say how long the pictures of one are kept and which engines describe them."""
 
 
 @camera.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_cameras(context: Context, as_json: bool) -> None:
-    """One line per camera: how long its pictures are kept, its zones, and how much was seen in the last hour."""
+    """One line per camera: how long its pictures are kept, zones, engines, and how much was seen in the last hour."""
     with context.database() as db:
         keeps = picture_keeps(db, context.settings.retention.pictures_h)
         known = {row.id: (row, sums) for row, sums in ledger.last_hour(db, SystemClock().now_us())}
@@ -39,13 +39,14 @@ def list_cameras(context: Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(*camera) for camera in cameras], indent=2))
     else:
-        columns = ["camera", "name", "pictures_h", "said", "zones", "seen", "alerts"]
+        columns = ["camera", "name", "pictures_h", "said", "zones", "engines", "seen", "alerts"]
         echo_table(columns, [_row(*camera) for camera in cameras])
 
 
 def _as_json(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> dict[str, Any]:
     zones = [asdict(zone) for zone in row.zones]
     kept = {"camera": str(keep.camera), "name": row.name, "pictures_h": keep.hours, "own": keep.own, "zones": zones}
+    kept["engines"] = list(row.engines)
     return kept | {"seen_percent": hour.seen_percent, "alerts": sorted(hour.alerts)}
 
 
@@ -53,6 +54,7 @@ def _row(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> list[str]:
     zones = ", ".join(zone.name if zone.kind is ZoneKind.AREA else f"{zone.name} (line)" for zone in row.zones)
     said = "for this camera" if keep.own else "by the settings"
     kept = [str(keep.camera), row.name, f"{keep.hours:g}", said, zones or "none: left, centre, right"]
+    kept.append(", ".join(row.engines) or "by the settings")
     seen = "" if hour.seen_percent is None else f"{hour.seen_percent:.1f} %"
     return [*kept, seen, ", ".join(sorted(hour.alerts))]
 
@@ -73,6 +75,33 @@ def retention(context: Context, key: CameraKey, hours: str) -> None:
             raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {key}")
     said = f"for {wanted:g} hours" if wanted else "until they are analysed" if wanted == 0 else "as the settings say"
     click.echo(f"pictures of {key} are kept {said}")
+
+
+@camera.command()
+@click.argument("key", metavar="ORG/SITE/CAMERA", type=CameraArgument())
+@click.argument("engines", metavar="ENGINE[,ENGINE…]|default")
+@click.pass_obj
+def engine(context: Context, key: CameraKey, engines: str) -> None:
+    """Say which engines describe a camera's frames, in the order in which they are tried.
+
+    They are some of those that `[vision] engine` names; default: as it says. A running receiver follows with the next
+    frame.
+    """
+    wanted = [] if engines == "default" else _engines(engines, context)
+    with context.database() as db, transaction(db):
+        if not set_engines(db, key, wanted):
+            raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {key}")
+    click.echo(f"frames of {key} are described by {', '.join(wanted) or 'the engines of the settings'}")
+
+
+def _engines(text: str, context: Context) -> list[str]:
+    """Checks names against the settings: the receiver runs no other engines."""
+    named = context.settings.vision.engine
+    known = [name for name in named if name != "auto"] + ["llama", "classic"] * ("auto" in named)
+    wanted = [name.strip() for name in text.split(",")]
+    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(known):
+        raise click.UsageError(f"ENGINE is {text!r}; it can be of {', '.join(dict.fromkeys(known))}, each once")
+    return wanted
 
 
 def _hours(text: str) -> float:

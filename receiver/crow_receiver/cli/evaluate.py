@@ -9,13 +9,14 @@ from typing import get_args
 import click
 
 from crow_receiver.cli.context import Context
-from crow_receiver.settings import VisionSettings
-from crow_receiver.vision.choose import choose_engine
+from crow_receiver.settings import EngineName, VisionSettings
+from crow_receiver.vision.choose import choose_engines
 from crow_shared import log
+from crow_shared.clock import SystemClock
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
-_ENGINES = get_args(VisionSettings.model_fields["engine"].annotation)
+_ENGINES = get_args(EngineName)
 
 
 def _in_a_directory(_context: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
@@ -52,16 +53,17 @@ def evaluate(
     --labelled-only saves their time. Exit code 1 when a frame failed.
     """
     from crow_receiver import evaluation  # noqa: PLC0415 — OpenCV and libav load for this command only
-    from crow_receiver.vision.supervisor import WorkerVision  # noqa: PLC0415
+    from crow_receiver.vision.assembly import assembled  # noqa: PLC0415
 
     log.configure("warning")
     dataset = evaluation.load_dataset(folder, clips)
     settings = context.settings.vision
     if engine is not None:
         settings = VisionSettings.model_validate(settings.model_dump() | {"engine": engine})
-    choice = choose_engine(settings, context.settings.models_path)
-    click.echo(choice.reason, err=True)
-    vision = WorkerVision(choice.worker, deadline_s=settings.deadline_s)
+    choices = choose_engines(settings, context.settings.models_path)
+    for choice in choices:
+        click.echo(choice.reason, err=True)
+    vision = assembled(choices, settings, SystemClock())
 
     async def answers() -> list[evaluation.Answer]:
         await vision.start()

@@ -15,7 +15,7 @@ from crow_receiver.cli.status import status
 from crow_receiver.cli.vision import vision
 from crow_receiver.models.cli import model
 from crow_receiver.settings import ReceiverSettings
-from crow_receiver.vision.choose import choose_engine
+from crow_receiver.vision.choose import choose_engines
 from crow_shared import log
 from crow_shared.cli import CrowGroup, config_option, serve
 from crow_shared.lifecycle import Notifier
@@ -60,14 +60,20 @@ def run(context: Context) -> None:
 @click.option("--sample", is_flag=True, help="Print a complete settings file with all defaults instead.")
 @click.pass_obj
 def check_config(context: Context, sample: bool) -> None:
-    """Checks the settings. Starts nothing, and says which engine would run."""
+    """Checks the settings. Starts nothing, and says which engines would run."""
     if sample:
         click.echo(sample_toml(ReceiverSettings), nl=False)
         return
     loaded = context.settings
-    choice = choose_engine(loaded.vision, loaded.models_path)
+    choices = choose_engines(loaded.vision, loaded.models_path)
     click.echo(f"settings are fine ({context.config or 'defaults'}, environment {loaded.environment})")
     click.echo(f"gRPC on {loaded.grpc.listen}, REST on {loaded.rest.listen}, state in {loaded.state_path}")
-    click.echo(choice.reason)
+    for choice in choices:
+        click.echo(choice.reason)
+    if len(choices) > 1:
+        order = ", ".join(choice.engine for choice in choices)
+        click.echo(
+            f"Tried in this order: {order}; one that is down for {loaded.vision.fallback_after_s:g} s is passed over."
+        )
     if not loaded.gateway.internal_key.get_secret_value():
         click.echo("No gateway key: the routes under /api/v1/cctv answer 503; INTERNAL_GATEWAY_KEY sets one.")

@@ -1,11 +1,13 @@
 """`crow-receiver status`."""
 
 import json
+from datetime import UTC, datetime
 
 import click
 
 from crow_receiver.cli.context import Context
 from crow_receiver.overview import CameraOverview, LastHour, Overview, overview
+from crow_receiver.vision.engine_state import EngineState
 
 
 @click.command()
@@ -23,6 +25,8 @@ def status(context: Context, as_json: bool) -> None:
 
 
 def _print(counted: Overview) -> None:
+    for engine in counted.engines:
+        click.echo(f"engine {engine.name}: {_engine(engine)}")
     for camera in counted.cameras:
         click.echo(
             f"{camera.camera}: {camera.stored} frames ({camera.analysed} analysed, {camera.waiting} waiting, "
@@ -35,6 +39,13 @@ def _print(counted: Overview) -> None:
         states = ", ".join(f"{queue[state]} {state}" for state in ("ready", "leased", "delayed", "dead"))
         click.echo(f"{queue['queue']}: {states}")
     click.echo(f"outbox: {counted.outbox} messages wait for a queue")
+
+
+def _engine(engine: EngineState) -> str:
+    if engine.trouble is None:
+        return "serves"
+    since = datetime.fromtimestamp(engine.since_us / 1_000_000, UTC).isoformat(timespec="seconds")
+    return f"down since {since}{', passed over' if engine.passed_over else ''}: {engine.trouble}"
 
 
 def _last_hour(hour: LastHour) -> str:

@@ -13,20 +13,25 @@ from crow_shared.zones import Zone, zones_from_text, zones_to_text
 
 @dataclass(frozen=True, slots=True)
 class CameraRow:
-    """A camera that this receiver knows; `sample_interval_ms` is 0 when it is not known, `zones` as its daemon says."""
+    """A camera that this receiver knows.
+
+    `sample_interval_ms` is 0 when it is not known, `zones` are as its daemon says. `engines` describe its frames, in
+    this order; empty: as the settings say.
+    """
 
     id: int
     key: CameraKey
     name: str
     sample_interval_ms: int
     zones: tuple[Zone, ...] = ()
+    engines: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> "CameraRow":
         """The camera of a row of `COLUMNS`. Raises CrowError(CORRUPT) for zones that are none."""
-        row_id, organization_id, site_id, camera_id, name, interval_ms, zones = row
+        row_id, organization_id, site_id, camera_id, name, interval_ms, zones, engines = row
         key = CameraKey(organization_id, site_id, camera_id)
-        return cls(row_id, key, name, interval_ms, _zones(zones))
+        return cls(row_id, key, name, interval_ms, _zones(zones), tuple(engines.split()))
 
 
 @lru_cache(maxsize=4096)
@@ -35,7 +40,7 @@ def _zones(text: str) -> tuple[Zone, ...]:
     return zones_from_text(text)
 
 
-COLUMNS = "c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms, c.zones"
+COLUMNS = "c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms, c.zones, c.engines"
 RECEIVER_RESTORED = "receiver_restored"  # why numbers are missing that were acknowledged here, and are here no more
 
 
@@ -43,15 +48,24 @@ def announce(
     db: sqlite3.Connection, key: CameraKey, name: str, sample_interval_ms: int, zones: tuple[Zone, ...] = ()
 ) -> CameraRow:
     """Makes the camera known, or updates its name, interval and zones."""
-    (row_id,) = db.execute(
+    row_id, engines = db.execute(
         """insert into camera (organization_id, site_id, camera_id, name, sample_interval_ms, zones)
            values (?, ?, ?, ?, ?, ?)
            on conflict do update set name = excluded.name, sample_interval_ms = excluded.sample_interval_ms,
                zones = excluded.zones
-           returning id""",
+           returning id, engines""",
         (key.organization_id, key.site_id, key.camera_id, name, sample_interval_ms, zones_to_text(zones)),
     ).fetchone()
-    return CameraRow(row_id, key, name, sample_interval_ms, zones)
+    return CameraRow(row_id, key, name, sample_interval_ms, zones, tuple(engines.split()))
+
+
+def set_engines(db: sqlite3.Connection, key: CameraKey, engines: Sequence[str]) -> bool:
+    """Says which engines describe this camera's frames; empty: as the settings say. False without such a camera."""
+    changed = db.execute(
+        "update camera set engines = ? where organization_id = ? and site_id = ? and camera_id = ?",
+        (" ".join(engines), key.organization_id, key.site_id, key.camera_id),
+    )
+    return bool(changed.rowcount)
 
 
 def find(db: sqlite3.Connection, key: CameraKey) -> CameraRow | None:

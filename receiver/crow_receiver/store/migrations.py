@@ -22,7 +22,16 @@ _M001 = (
         sample_interval_ms integer not null,   -- 0: not known
         zones text not null default '[]',      -- JSON of crow_shared.zones; as its daemon said last
         pictures_h real,                       -- how long its pictures are kept; null: as the settings say
+        engines text not null default '',      -- names in their order, blanks between; '': as the settings say
         unique (organization_id, site_id, camera_id)
+    ) strict""",
+    # How each engine is, as the receiver that runs, or ran last, saw it.
+    """create table engine (
+        place integer primary key,             -- in the order of the settings, from 0
+        name text not null,
+        trouble text,                          -- null: it serves
+        since_us integer not null,             -- for how long that has been so
+        passed_over integer not null           -- 1: other engines stand in for it
     ) strict""",
     # How far a daemon's spool has come: everything up to durable_seq is stored, refused or a reported gap.
     """create table position (

@@ -1,6 +1,7 @@
 """From a JPEG to pixels."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,15 +19,25 @@ _FLAGS = {
 _STDERR = 2
 _MOST_COMPLAINT_BYTES = 4096
 _HARMLESS = b"extraneous bytes before marker"  # some cameras pad between segments; every pixel was decoded
+# How libjpeg's warnings begin (its jerror.h), but for those that say nothing of the pixels. Other lines are of other
+# threads, which may write to standard error meanwhile.
+_WARNINGS = (
+    b"Corrupt JPEG data",
+    b"Premature end of JPEG file",
+    b"Inconsistent progression sequence",
+    b"Invalid SOS parameters",
+    b"Application transferred too many scanlines",
+)
+_one_at_a_time = threading.Lock()  # there is but one standard error
 
 
 def decode_jpeg(jpeg: bytes, size: tuple[int, int], part: int) -> Pixels:
     """A JPEG of `size` as `crow_receiver.vision.decode.decode` describes it.
 
-    What EXIF says about turning it is ignored, as for all other frames. Points standard error elsewhere for that time,
-    so no other thread may be writing there.
+    What EXIF says about turning it is ignored, as for all other frames. Points standard error elsewhere for that time;
+    what other threads write there meanwhile comes afterwards.
     """
-    with _complaints() as complaints:
+    with _one_at_a_time, _complaints() as complaints:
         try:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), _FLAGS[part] | cv2.IMREAD_IGNORE_ORIENTATION)
         except cv2.error as error:
@@ -44,9 +55,9 @@ def decode_jpeg(jpeg: bytes, size: tuple[int, int], part: int) -> Pixels:
 
 @contextmanager
 def _complaints() -> Iterator[list[bytes]]:
-    """Collects the lines written to standard error inside the block.
+    """Collects libjpeg's warnings inside the block: lines on standard error.
 
-    Writing there is libjpeg's only way of telling that it made up the rest of a damaged picture.
+    Writing there is its only way of telling that it made up the rest of a damaged picture.
     """
     lines: list[bytes] = []
     original, memory = os.dup(_STDERR), os.memfd_create("complaints")
@@ -56,7 +67,11 @@ def _complaints() -> Iterator[list[bytes]]:
             yield lines
         finally:
             os.dup2(original, _STDERR)
-            lines += os.pread(memory, _MOST_COMPLAINT_BYTES, 0).splitlines()
+            for line in os.pread(memory, _MOST_COMPLAINT_BYTES, 0).splitlines(keepends=True):
+                if line.startswith(_WARNINGS):
+                    lines.append(line.rstrip())
+                else:
+                    os.write(_STDERR, line)
     finally:
         os.close(original)
         os.close(memory)

@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.schema import Analysis, Scene
+from crow_receiver.vision.usage import Usage
 from crow_shared.errors import CrowError
 from crow_shared.frame import Encoding
 from crow_shared.zones import Zone
+
+# The codes of retryable errors that may be the frame's own fault; other troubles pass.
+FRAME_AT_FAULT = frozenset({"worker_died", "frame_deadline", "endpoint_failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,7 @@ class VisionRequest:
     `camera` (organization/site/camera id, and a further word for its late frames) tells an engine that keeps state
     between frames whose state to use; `camera_name` is for people. `zones` are the camera's own; an engine takes
     `crow_receiver.vision.zones.areas` of them. `coded` has been accepted by `crow_receiver.ingest` but comes from
-    outside: only the worker decodes it.
+    outside: only the worker decodes it. `engines` are the camera's own order of them; empty: as the settings say.
     """
 
     camera: str
@@ -25,51 +30,53 @@ class VisionRequest:
     zones: tuple[Zone, ...]
     encoding: Encoding
     coded: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a frame took.
-
-    Tokens of the prompt (instructions and question), of the picture and of the answer; of the answer's those that were
-    guessed beforehand, and how many of these were right. Times are the frame's share of what it did together with
-    others.
-    """
-
-    prompt_tokens: int = 0
-    image_tokens: int = 0
-    answer_tokens: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    encode_ms: float = 0
-    prefill_ms: float = 0
-    decode_ms: float = 0
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a frame that was begun under `key`."""
+    """The end of a frame that was begun under `key`; `model` where it is not the engine's one and only."""
 
     key: int
     scene: Scene | CrowError
     usage: Usage
+    model: str | None = None
 
 
 class Engine(Protocol):
-    """Runs inside the worker process, one call at a time."""
+    """Runs inside the worker process, which calls it from one thread alone.
+
+    `slots` is how many frames it works on at once, `least_side` the width and height below which a picture is too small
+    for it. `trouble` says why it cannot serve at present, None while it can; any thread may look.
+    """
 
     name: str
     model: str | None
     model_sha256: str | None
+    quantization: str | None
     prompt_version: str | None
     limits: tuple[str, ...]
+    slots: int
+    least_side: tuple[int, int]
 
-    def describe(self, request: VisionRequest) -> Scene:
-        """What the frame shows.
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot serve at present."""
+        ...
 
-        Raises CrowError(CORRUPT) for a picture that cannot be decoded and CrowError(INTERNAL) when the engine gave an
-        answer that is not of the schema.
+    def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
+        """Takes a frame in; fewer than `slots` are under way. Raises CrowError, for this frame alone."""
+        ...
+
+    def step(self, wait_s: float) -> list[Finished]:
+        """Goes on with all frames that were begun by one small step, or waits for one of them at most so long.
+
+        Returns those that ended.
         """
+        ...
+
+    def abort(self, key: int) -> None:
+        """Forgets a frame; no `Finished` comes for it."""
         ...
 
 
@@ -84,6 +91,10 @@ class Vision(Protocol):
     @property
     def engine_name(self) -> str:
         """The engine in use, for people and metrics."""
+        ...
+
+    def has_room(self, engines: tuple[str, ...] = ()) -> bool:
+        """Whether a frame of a camera that prefers these engines would be begun at once."""
         ...
 
     async def describe(self, request: VisionRequest) -> Analysis:

@@ -4,12 +4,13 @@ Invariants
 1. A frame is under way at most once at a time, and so is a camera. Its frames that are not late go first; late ones
    have every fourth of its turns, and all while nothing else of it waits. Within each of the two lines the order is
    that of arrival, except that a frame whose next try lies in the future lets those behind it pass.
-2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another.
+2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another; of the
+   cameras whose engine has room, where there are several engines.
 3. At most `slots` frames are under way, and of the next ones only two rows for each camera are in memory, whatever
    waits; they are not older than `READ_AGAIN_S`.
-4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` workers that it
-   killed or outlasted. Both are on disk before its place is given to the next. When that cannot be written, or there is
-   no worker, the frame simply still waits.
+4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` tries at which
+   it killed a worker, outlasted it, or made a server fail. Both are on disk before its place is given to the next. When
+   that cannot be written, or there is no worker or server, the frame simply still waits.
 """
 
 import asyncio
@@ -22,14 +23,13 @@ from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Store
-from crow_receiver.vision.port import Vision, VisionRequest
+from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError
 
 log = structlog.get_logger()
 
 TRIES = 3
-FRAME_AT_FAULT = frozenset({"worker_died", "frame_deadline"})  # other troubles pass, and are no try
 LATE_TURN = 4  # of a camera's turns
 LOOK_AGAIN_S = 1.0  # for frames whose next try lies in the future
 READ_AGAIN_S = 1.0
@@ -77,8 +77,8 @@ class AnalysisScheduler:
                 if len(self._under_way) < self._vision.slots:
                     if not self._ready or self._clock.monotonic_s() - self._read_s > READ_AGAIN_S:
                         self._ready = await self._next()
-                    if self._ready:
-                        self._start(self._ready.pop(0))
+                    if (frame := self._next_with_room()) is not None:
+                        self._start(frame)
                         continue
                 await self._pause()
         finally:
@@ -102,6 +102,13 @@ class AnalysisScheduler:
             if camera not in busy and (camera not in chosen or frame.late is self._late_turn(camera)):
                 chosen[camera] = frame
         return sorted(chosen.values(), key=lambda frame: self._last_turn.get(frame.camera.id, 0))
+
+    def _next_with_room(self) -> PendingFrame | None:
+        """Takes the first of the next frames whose engine has room."""
+        for place, frame in enumerate(self._ready):
+            if self._vision.has_room(frame.camera.engines):
+                return self._ready.pop(place)
+        return None
 
     def _late_turn(self, camera: int) -> bool:
         return self._since_late.get(camera, 0) >= LATE_TURN - 1
@@ -142,7 +149,9 @@ class AnalysisScheduler:
             # An engine that compares successive frames must not jump to and fro between then and now.
             line = f"{frame.camera.key}/late" if frame.late else str(frame.camera.key)
             camera = frame.camera
-            request = VisionRequest(line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded)
+            request = VisionRequest(
+                line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded, camera.engines
+            )
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
         except CrowError as error:
             if error.retryable and error.code not in FRAME_AT_FAULT:

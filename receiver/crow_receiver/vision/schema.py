@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crow_receiver.vision.usage import Usage
 from crow_shared.zones import MAX_ZONES
 
 SCHEMA_VERSION = 1
@@ -118,11 +119,20 @@ class Scene(_Strict):
     description: Annotated[str, Field(min_length=1, max_length=MAX_DESCRIPTION_CHARS)]
 
 
-class Provenance(_Strict):
-    """Which engine said so, and with what.
+class PassedOver(_Strict):
+    """An engine that the camera prefers, and why it was not asked."""
 
-    `model` is its name in the model store, or None for an engine without weights; `limits` lists in plain words what
-    this engine cannot tell. `duration_ms` is the engine's own time for the frame.
+    engine: ShortText
+    reason: str
+
+
+class Provenance(_Strict):
+    """Which engine said so, with what, and why this one.
+
+    `model` is its name in the model store or at the server, None for an engine without weights; its sha256 and
+    `quantization` are known where this machine has the file. `limits` lists in plain words what this engine cannot
+    tell. `duration_ms` is from the frame's coming into the worker to its answer. `passed_over` are engines that would
+    have had the frame, had they not been down.
     """
 
     engine: ShortText
@@ -132,6 +142,9 @@ class Provenance(_Strict):
     schema_version: int = SCHEMA_VERSION
     limits: list[str]
     duration_ms: int
+    quantization: str | None = None
+    usage: Usage = Usage()
+    passed_over: list[PassedOver] = []
 
 
 class Analysis(_Strict):

@@ -17,7 +17,7 @@ from crow_receiver.vision.llama.answer import Answer
 from crow_receiver.vision.llama.evaluator import Evaluator, Part
 from crow_receiver.vision.llama.model import Embeddings
 from crow_receiver.vision.pixels import Pixels
-from crow_receiver.vision.port import Usage
+from crow_receiver.vision.usage import Usage
 from crow_shared.errors import CrowError, Kind
 
 

@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from crow_receiver.models.store import check_file
-from crow_receiver.vision.decode import decode
+from crow_receiver.vision.answers import scene_of
 from crow_receiver.vision.grammar import answer_grammar
 from crow_receiver.vision.llama.answer import Answer
 from crow_receiver.vision.llama.automaton import automaton_of
 from crow_receiver.vision.llama.batch import Batch, Ended
 from crow_receiver.vision.llama.draft import EarlierAnswers
 from crow_receiver.vision.llama.evaluator import Evaluator
+from crow_receiver.vision.llama.gguf_header import read_header
 from crow_receiver.vision.llama.machine import this_machine
 from crow_receiver.vision.llama.model import GemmaModel
 from crow_receiver.vision.llama.options import LlamaOptions
 from crow_receiver.vision.llama.plan import most_logits, plan_for
+from crow_receiver.vision.llama.quantization import quantization_of
 from crow_receiver.vision.pixels import Pixels
-from crow_receiver.vision.port import Finished, Usage, VisionRequest
+from crow_receiver.vision.port import Finished, VisionRequest
 from crow_receiver.vision.prompt import Prompt, load_prompt
-from crow_receiver.vision.schema import Scene
-from crow_receiver.vision.worker_protocol import WorkerConfig
+from crow_receiver.vision.usage import Usage
+from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_receiver.vision.zones import areas
 from crow_shared.errors import CrowError, Kind
 
@@ -35,11 +35,13 @@ class LlamaEngine:
         "cannot tell who crosses a line",
         "confidence is the model's own word, not a measured probability",
     )
+    trouble: str | None = None
 
     def __init__(self, model: GemmaModel, prompt: Prompt, options: LlamaOptions) -> None:
         """Raises CrowError: UNAVAILABLE without the memory for it, INVALID for instructions beyond the context."""
         self.model: str | None = None
         self.model_sha256: str | None = None
+        self.quantization: str | None = None
         self.prompt_version: str | None = prompt.version
         self.slots = options.slots
         self.least_side = (model.image_side, model.image_side)
@@ -74,6 +76,7 @@ class LlamaEngine:
         options = plan_for(config.llama, model_path, mmproj_path, this_machine()).options
         engine = cls(GemmaModel(model_path, mmproj_path, options), load_prompt(), options)
         engine.model, engine.model_sha256 = config.model, config.model_sha256
+        engine.quantization = quantization_of(read_header(model_path))
         return engine
 
     def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
@@ -120,29 +123,13 @@ class LlamaEngine:
         self._batch.abort(key)
         self._cameras.pop(key, None)
 
-    def describe(self, request: VisionRequest) -> Scene:
-        """What the model says of one frame.
-
-        Raises CrowError: what `decode` raises, INVALID and INTERNAL as `begin` and the model do.
-        """
-        self.begin(0, request, decode(request.encoding, request.coded, least=self.least_side))
-        while not (finished := self.step(0)):
-            pass
-        scene = finished[0].scene
-        if isinstance(scene, CrowError):
-            raise scene
-        return scene
-
     def _finished(self, ended: Ended) -> Finished:
         camera = self._cameras.pop(ended.key)
         if isinstance(ended.answer, CrowError):
             return Finished(ended.key, ended.answer, ended.usage)
         self._earlier.keep(camera, ended.answer.done())
-        return Finished(ended.key, _scene(ended.answer.text), ended.usage)
-
-
-def _scene(text: bytearray) -> Scene | CrowError:
-    try:
-        return Scene.model_validate_json(text)
-    except ValidationError as error:
-        return CrowError(Kind.INTERNAL, "answer_invalid", f"the model's answer is not of the schema: {error}")
+        try:
+            scene = scene_of(ended.answer.text)
+        except CrowError as error:
+            return Finished(ended.key, error, ended.usage)
+        return Finished(ended.key, scene, ended.usage)

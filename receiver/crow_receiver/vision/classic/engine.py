@@ -3,14 +3,16 @@
 Invariants
 1. State is kept for the `MAX_CAMERAS` cameras seen last; one that comes back after that starts with no reference.
 2. It never says what somebody does with a product: each region has one interaction, `unknown`, with confidence 0.
+3. Frames are looked at one after the other, in the order in which they were begun. Several slots are there so that the
+   next pictures are decoded meanwhile.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
 
-from crow_receiver.vision.decode import decode
-from crow_receiver.vision.motion import REDUCED_WIDTH, Region, Scenery
-from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.classic.motion import REDUCED_WIDTH, Region, Scenery
+from crow_receiver.vision.pixels import Pixels
+from crow_receiver.vision.port import Finished, VisionRequest
 from crow_receiver.vision.schema import (
     Action,
     Activity,
@@ -21,6 +23,7 @@ from crow_receiver.vision.schema import (
     Role,
     Scene,
 )
+from crow_receiver.vision.usage import Usage
 from crow_receiver.vision.zones import Way, area_at, areas, crossed, lines
 from crow_shared.zones import Zone
 
@@ -47,6 +50,7 @@ class ClassicEngine:
     name = "classic"
     model: str | None = None
     model_sha256: str | None = None
+    quantization: str | None = None
     prompt_version: str | None = None
     limits: tuple[str, ...] = (
         "sees motion, not people: a moving cart counts as a person, people close together as one",
@@ -57,12 +61,31 @@ class ClassicEngine:
         "a camera's first frame, and one after the light or the view changed, has no reference to compare with",
     )
 
+    slots = 4
+    least_side = (REDUCED_WIDTH, 1)
+    trouble: str | None = None
+
     def __init__(self) -> None:
         self._sceneries: OrderedDict[str, Scenery] = OrderedDict()
+        self._begun: deque[tuple[int, VisionRequest, Pixels]] = deque()
 
-    def describe(self, request: VisionRequest) -> Scene:
-        """What moved since the camera's earlier frames. Raises CrowError as `decode` does."""
-        picture = decode(request.encoding, request.coded, least=(REDUCED_WIDTH, 1))
+    def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
+        """Takes a frame in."""
+        self._begun.append((key, request, picture))
+
+    def step(self, wait_s: float) -> list[Finished]:
+        """Looks at the frame that was begun first."""
+        if not self._begun:
+            return []
+        key, request, picture = self._begun.popleft()
+        return [Finished(key, self.look(request, picture), Usage())]
+
+    def abort(self, key: int) -> None:
+        """Forgets a frame."""
+        self._begun = deque(begun for begun in self._begun if begun[0] != key)
+
+    def look(self, request: VisionRequest, picture: Pixels) -> Scene:
+        """What moved since the camera's earlier frames."""
         look = self._scenery(request.camera).look(picture, request.capture_us)
         if not look.compared:
             return _scene((), None, 0.0, f"Nothing can be said about this frame: there is no reference yet. {_METHOD}")

@@ -1,0 +1,30 @@
+"""From a model's answer to a scene, or to the reason why it is none."""
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from crow_receiver.vision.schema import Scene
+from crow_shared.errors import CrowError, Kind
+from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE, Zone
+
+
+def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None) -> Scene:
+    """The scene that the JSON tells of; with `areas`, one that speaks of these alone.
+
+    Raises CrowError(INTERNAL) "answer_invalid" where it is not of the schema, or speaks of other areas.
+    """
+    try:
+        scene = Scene.model_validate_json(text)
+    except ValidationError as error:
+        raise _invalid(str(error)) from None
+    if areas is not None:
+        known = {ELSEWHERE_ZONE, UNKNOWN_ZONE, *(area.name for area in areas)}
+        spoken_of = {seen.zone for seen in scene.people} | {seen.zone for seen in scene.interactions}
+        if not spoken_of <= known:
+            raise _invalid(f"it speaks of {min(spoken_of - known)!r}, which is no zone of this camera")
+    return scene
+
+
+def _invalid(why: str) -> CrowError:
+    return CrowError(Kind.INTERNAL, "answer_invalid", f"the model's answer is not of the schema: {why}")

@@ -1,0 +1,1 @@
+"""The engine without weights: motion analysis; for the worker process alone."""

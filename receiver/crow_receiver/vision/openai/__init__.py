@@ -1,0 +1,1 @@
+"""The engine on other machines: any server with the OpenAI API, images and JSON schemas; for the worker process."""

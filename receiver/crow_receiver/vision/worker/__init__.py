@@ -1,0 +1,1 @@
+"""The child process: pictures from outside are decoded and described here, where they can do little harm."""
