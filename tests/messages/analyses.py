@@ -21,6 +21,7 @@ from crow_receiver.vision.schema import (
     Analysis,
     LineCrossings,
     Movement,
+    PassedOver,
     Person,
     ProductInteraction,
     Provenance,
@@ -40,8 +41,15 @@ CLASSIC = Provenance(
     duration_ms=7,
 )
 LLAMA = Provenance(
-    engine="llama", model="gemma-3.gguf", model_sha256="ab" * 32, prompt_version="shop-2", limits=[], duration_ms=900
+    engine="llama",
+    model="gemma-3.gguf",
+    model_sha256="ab" * 32,
+    quantization="Q4_0",
+    prompt_version="shop-2",
+    limits=[],
+    duration_ms=900,
 )
+STANDING_IN = CLASSIC.model_copy(update={"passed_over": [PassedOver(engine="openai", reason="no server at 12:00")]})
 FACTS = SessionFacts("s-1", CameraKey("org-1", "site-1", "cam-1"), "Front Entrance", START_US, 1000)
 
 
@@ -108,7 +116,9 @@ def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
             engine="\x01" * 60,
             model="\x01" * 255,
             model_sha256="0" * 64,
+            quantization="\x01" * 60,
             prompt_version="\x01" * 60,
+            passed_over=[PassedOver(engine="\x01" * 60, reason="down")] * 9,
             limits=["\x01" * 400] * 16,
             duration_ms=1,
         ),
@@ -117,7 +127,7 @@ def largest_frame(index: int, distinct: bool = False) -> AnalysedFrame:
 
 _short = st.text(st.characters(codec="utf-8"), max_size=60)
 _share = st.floats(0, 1)
-_provenances = st.sampled_from([CLASSIC, LLAMA])
+_provenances = st.sampled_from([CLASSIC, LLAMA, STANDING_IN])
 _scenes = st.builds(
     Scene,
     people=st.lists(

@@ -11,6 +11,7 @@ from messages.analyses import (
     COVERAGE,
     FACTS,
     LLAMA,
+    STANDING_IN,
     START_US,
     analysed_frames,
     frame,
@@ -25,7 +26,7 @@ from crow_receiver.messages.envelope import queue_message
 from crow_receiver.messages.inputs import AnalysedFrame
 from crow_receiver.messages.interaction import InteractionBatch, batch_has_room, interaction_batch
 from crow_receiver.queue.port import INTERACTION_QUEUE, MAX_MESSAGE_BYTES
-from crow_receiver.vision.schema import LineCrossings
+from crow_receiver.vision.schema import LineCrossings, PassedOver
 from crow_shared.frame import MAX_MESSAGE_BYTES as GRPC_MAX_BYTES
 
 VALID = validator("interaction-batch-1")
@@ -186,3 +187,11 @@ def test_ten_ordinary_frames_have_room_in_one_batch() -> None:
 def test_frames_of_two_engines_are_kept_in_batches_of_their_own() -> None:
     assert not batch_has_room(FACTS, [frame(0)], frame(1, provenance=LLAMA))
     assert batch_has_room(FACTS, [frame(0)], frame(1, provenance=CLASSIC.model_copy(update={"duration_ms": 99})))
+
+
+def test_an_engine_that_stands_in_for_another_says_so_and_the_reason_parts_no_batch() -> None:
+    later = STANDING_IN.model_copy(update={"passed_over": [PassedOver(engine="openai", reason="no server at 12:01")]})
+    told = interaction_batch(FACTS, 0, [frame(0, provenance=STANDING_IN)], COVERAGE, late=False)
+    assert (told.engine.name, told.engine.instead_of) == ("classic", ["openai"])
+    assert batch_has_room(FACTS, [frame(0, provenance=STANDING_IN)], frame(1, provenance=later))
+    assert not batch_has_room(FACTS, [frame(0, provenance=STANDING_IN)], frame(1, provenance=CLASSIC))

@@ -6,13 +6,15 @@ import threading
 
 import pytest
 from conftest import ManualClock
-from receiver_parts import HOUR_US, SECOND_US, Receiver, ScriptedVision, until
+from receiver_parts import HOUR_US, SECOND_US, Receiver, ScriptedVision, analysis, until
 
 from crow_receiver.store import frames
+from crow_receiver.store.cameras import set_engines
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Store
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Analysis
+from crow_shared.identity import CameraKey
 
 
 @pytest.fixture
@@ -147,3 +149,45 @@ async def test_a_frame_of_now_does_not_wait_behind_late_ones_that_were_read_befo
     await receiver.stop()
     till = [camera for camera, _ in vision.seen if "till" in camera]
     assert till == ["acme/shop/till", "acme/shop/till/late"]
+
+
+async def test_a_frame_whose_engine_has_no_room_holds_up_no_frame_of_another_engine(
+    store: Store, clock: ManualClock
+) -> None:
+    class TwoEngines(ScriptedVision):
+        full = True
+
+        def has_room(self, engines: tuple[str, ...] = ()) -> bool:
+            return engines == ("classic",) or not self.full
+
+    vision = TwoEngines(slots=2)
+    receiver = Receiver(store, clock, vision)
+    await receiver.frame(1, HOUR_US, "door")
+    await receiver.frame(1, HOUR_US, "till")
+    key = CameraKey("acme", "shop", "till")
+    assert await store.write(lambda tx: set_engines(tx.db, key, ["classic"]))
+    await receiver.start()
+    await until(lambda: vision.seen)
+    assert vision.seen == [("acme/shop/till", HOUR_US)]
+    vision.full = False
+    await until(lambda: len(vision.seen) == 2)
+    await receiver.stop()
+
+
+async def test_the_engine_is_asked_with_the_cameras_own_order_of_engines(store: Store, clock: ManualClock) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(request: VisionRequest) -> Analysis:
+        asked.append(request.engines)
+        return analysis()
+
+    receiver = Receiver(store, clock, ScriptedVision(answer))
+    await receiver.frame(1, HOUR_US)
+    await receiver.start()
+    await until(lambda: len(asked) == 1)
+    key = CameraKey("acme", "shop", "till")
+    await store.write(lambda tx: set_engines(tx.db, key, ["classic", "llama"]))
+    await receiver.frame(2, HOUR_US + SECOND_US)
+    await until(lambda: len(asked) == 2)
+    await receiver.stop()
+    assert asked == [(), ("classic", "llama")]

@@ -81,3 +81,52 @@ def test_the_sample_is_a_file_that_loads_as_the_defaults(tmp_path: Path) -> None
     path.write_text(sample_toml(Settings))
     assert read(path) == Settings()
     assert "# where to" in path.read_text()
+
+
+class Peer(Section):
+    """One peer."""
+
+    name: str = Field(description="what it is called")
+    port: int = Field(default=1, ge=0)
+
+
+class Inner(Section):
+    """What lies deeper."""
+
+    peers: tuple[Peer, ...] = ()
+    depth: int = Field(default=2, description="how deep")
+
+
+class Outer(Section):
+    """The outer table."""
+
+    inner: Inner = Inner()
+    width: int = 3
+
+
+class Nested(Section):
+    """Tables in tables."""
+
+    outer: Outer = Outer()
+
+
+def read_nested(text: str, tmp_path: Path) -> Nested:
+    path = tmp_path / "nested.toml"
+    path.write_text(text)
+    return load(Nested, path, {}, prefix="T_", aliases={})
+
+
+def test_a_sample_has_tables_in_tables_and_those_of_which_there_may_be_several_as_comments(tmp_path: Path) -> None:
+    sample = sample_toml(Nested)
+    assert read_nested(sample, tmp_path) == Nested()
+    assert "[outer]\nwidth = 3\n\n# What lies deeper.\n[outer.inner]\n# how deep\ndepth = 2\n" in sample
+    assert "# One peer.\n# [[outer.inner.peers]]\n# what it is called\n# name =\n# port = 1\n" in sample
+
+
+def test_a_fault_in_one_of_several_tables_says_in_which(tmp_path: Path) -> None:
+    tables = '[[outer.inner.peers]]\nname = "a"\n[[outer.inner.peers]]\nname = "b"\n'
+    assert [peer.name for peer in read_nested(tables, tmp_path).outer.inner.peers] == ["a", "b"]
+    with pytest.raises(CrowError, match=r"unknown key outer\.inner\.peers\.1\.prot; did you mean .*\.1\.port\?"):
+        read_nested(tables + "prot = 2\n", tmp_path)
+    with pytest.raises(CrowError, match=r"outer\.inner\.peers\.1\.port: Input should be greater"):
+        read_nested(tables + "port = -1\n", tmp_path)

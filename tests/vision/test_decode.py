@@ -1,5 +1,7 @@
 """From bytes to pixels in the worker."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import cv2
@@ -56,3 +58,32 @@ def test_a_picture_that_the_boundary_would_refuse_is_never_decoded() -> None:
     with pytest.raises(CrowError) as caught:
         whole(JPEG[:-2])
     assert caught.value.code == "picture_truncated"
+
+
+def test_pictures_that_are_decoded_at_the_same_time_are_judged_apart(capfd: pytest.CaptureFixture[str]) -> None:
+    half = JPEG[: len(JPEG) // 2] + b"\xff\xd9"
+
+    def judged(jpeg: bytes) -> str:
+        try:
+            whole(jpeg)
+        except CrowError as error:
+            return error.code
+        return "whole"
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(judged, [JPEG, half] * 100)) == ["whole", "picture_corrupt"] * 100
+    assert capfd.readouterr().err == ""
+
+
+def test_what_another_thread_says_meanwhile_is_no_complaint_and_is_not_lost(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode_really = cv2.imdecode
+
+    def said_meanwhile(*arguments: object) -> object:
+        os.write(2, b"a line of another thread\n")
+        return decode_really(*arguments)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(cv2, "imdecode", said_meanwhile)
+    assert whole(JPEG).shape == (120, 160, 3)
+    assert capfd.readouterr().err == "a line of another thread\n"

@@ -144,7 +144,7 @@ async def test_settings_at_their_ends_neither_kill_the_worker_nor_change_what_it
     config: WorkerConfig, said: dict[str, object]
 ) -> None:
     settings = LlamaSettings.model_validate({"threads": 1, **said})
-    vision = WorkerVision(config.model_copy(update={"llama": settings}), deadline_s=30)
+    vision = WorkerVision(config.model_copy(update={"llama": settings}), limits=Limits(deadline_s=30))
     await vision.start()
     try:
         pids = vision.pids

@@ -34,7 +34,7 @@ SIGNS = (
 DEFECTIVE_GRAMMAR = """
 from crow_receiver.vision import grammar
 right = grammar.answer_grammar
-wrong = grammar.AnswerGrammar(grammar.Literal("x"), 'root ::= "{" [a-z]{3} "}"', 5)
+wrong = grammar.AnswerGrammar(grammar.Choice((grammar.Literal("[]"), grammar.Literal("{}"))), 2)
 grammar.answer_grammar = lambda zones: wrong if "Nonsense" in zones else right(zones)
 """
 

@@ -9,6 +9,7 @@ from crow_receiver.vision.schema import Provenance, ShortText
 
 Count = Annotated[int, Field(ge=0)]
 MAX_ENGINES = 8  # engines told of in one window; more would take that many changes of the model within a session
+MAX_INSTEAD_OF = 4
 TimestampMs = Annotated[int, Field(ge=0)]  # since the Unix epoch
 
 
@@ -25,12 +26,14 @@ class Body(BaseModel):
 
 
 class EngineNote(Body):
-    """Which engine spoke, and what it cannot tell."""
+    """Which engine spoke, in whose place if others were down, and what it cannot tell."""
 
     name: ShortText
     model: Annotated[str, Field(max_length=255)] | None
     model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    quantization: ShortText | None
     prompt_version: ShortText | None
+    instead_of: Annotated[list[ShortText], Field(max_length=MAX_INSTEAD_OF)]
     limits: Annotated[list[Annotated[str, Field(max_length=400)]], Field(max_length=16)]
 
     @classmethod
@@ -40,6 +43,8 @@ class EngineNote(Body):
             name=provenance.engine,
             model=provenance.model,
             model_sha256=provenance.model_sha256,
+            quantization=provenance.quantization,
             prompt_version=provenance.prompt_version,
+            instead_of=[passed_over.engine for passed_over in provenance.passed_over][:MAX_INSTEAD_OF],
             limits=provenance.limits,
         )

@@ -12,12 +12,15 @@ from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE, Zone
 def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None) -> Scene:
     """The scene that the JSON tells of; with `areas`, one that speaks of these alone.
 
-    Raises CrowError(INTERNAL) "answer_invalid" where it is not of the schema, or speaks of other areas.
+    Raises CrowError(INTERNAL) "answer_invalid" where it is not of the schema, speaks of other areas, or of crossings,
+    which no model can tell from one frame.
     """
     try:
-        scene = Scene.model_validate_json(text)
+        scene = Scene.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _invalid(str(error)) from None
+    if scene.crossings is not None:
+        raise _invalid("it speaks of crossings, which one frame does not show")
     if areas is not None:
         known = {ELSEWHERE_ZONE, UNKNOWN_ZONE, *(area.name for area in areas)}
         spoken_of = {seen.zone for seen in scene.people} | {seen.zone for seen in scene.interactions}
