@@ -1,7 +1,7 @@
 """The JSON schema that a server holds its answers to: a `Scene`, for one camera's zones.
 
 Plain enough for vLLM, llama-server and Ollama alike: no references, no patterns, every field required. What it says is
-what `crow_receiver.vision.grammar` says to llama.cpp, as far as a schema can.
+what `crow_receiver.vision.grammar` says to our own engine, but for confidences, which come in tenths.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,8 @@ from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE, Zone
 
 Schema = dict[str, Any]
 
-_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+# Listed one by one: llama.cpp, and so llama-server and Ollama, passes over the bounds of numbers that are no integers.
+_SHARE: Schema = {"type": "number", "enum": [tenths / 10 for tenths in range(11)]}
 
 
 def answer_schema(areas: Iterable[Zone]) -> Schema:
