@@ -7,8 +7,11 @@ set(LLAMA_OPENSSL OFF)
 set(LLAMA_SUBPROCESS OFF)
 # GCC 12 takes the stores of ggml's AMX tile configuration for dead (its `_tile_loadconfig` claims to read 8 of the 64
 # bytes) and leaves them out; the process then ends with a general protection fault at the first batch. So dead stores
-# stay. The build says so by its name: a process cannot see how its library was compiled (vision/llama/model.py asks).
+# stay. A process cannot see how its library was compiled: a file beside it says so (vision/llama/model.py looks).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-fno-tree-dse -fno-dse)
 endif()
-set(LLAMA_BUILD_COMMIT "amx-works")
+if(DEFINED SKBUILD_PLATLIB_DIR)
+  file(WRITE ${CMAKE_BINARY_DIR}/amx-works "")
+  install(FILES ${CMAKE_BINARY_DIR}/amx-works DESTINATION ${SKBUILD_PLATLIB_DIR}/llama_cpp/lib)
+endif()

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import llama_cpp
 import numpy as np
-from llama_cpp import _ggml, mtmd_cpp
+from llama_cpp import mtmd_cpp
 from numpy.typing import NDArray
 
 from crow_receiver.vision.llama.options import FlashAttention, LlamaOptions
@@ -39,7 +39,7 @@ _PIXELS_PER_TOKEN_SIDE = 56  # Gemma 3 makes one token of 4 by 4 patches of 14 b
 _PIECE_BYTES = 256
 _WARNING = 3  # of ggml_log_level; 4 is error, 5 continues a line
 _ERROR = 4
-_BUILT_RIGHT = b"amx-works"
+_MADE_WITH_AMX = b"AMX_INT8 = 1"
 _TURN_BEGINS, _TURN_ENDS = "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
 
 
@@ -175,13 +175,10 @@ def _load_text_model(path: Path, gpu_layers: int) -> Any:
 def _repacked_kernels_work() -> bool:
     """Whether weights may be repacked for faster kernels, of which those for AMX may end the process.
 
-    See receiver/llama_build.cmake, which builds them right, and says so where the library tells its commit.
+    See receiver/llama_build.cmake, which builds them right, and leaves a file that says so.
     """
-    if b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info():
-        return True
-    library = _ggml.libggml
-    library.ggml_commit.restype = ctypes.c_char_p
-    return bool(library.ggml_commit().startswith(_BUILT_RIGHT))
+    built_right = Path(llama_cpp.__file__).parent / "lib" / "amx-works"
+    return _MADE_WITH_AMX not in llama_cpp.llama_print_system_info() or built_right.exists()
 
 
 def _load_tower(path: Path, model: Any, options: LlamaOptions) -> Any:
