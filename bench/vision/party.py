@@ -17,6 +17,7 @@ from pathlib import Path
 from workload import Frame
 
 _END_S = 60.0
+_LOGS = Path(__file__).resolve().parents[2] / "build" / "bench-vision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,11 @@ class Party:
         command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
         # Threads that wait for the next round take nothing from those at work.
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        self._said = _LOGS / f"{name.replace(' ', '-')}.log"
+        with self._said.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            )
         self._line()
 
     def run(self, frames: Sequence[Frame]) -> Round:
@@ -91,5 +94,5 @@ class Party:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended with {self._process.wait()}")
+            raise RuntimeError(f"{self.name} ended with {self._process.wait()}: see {self._said}")
         return line

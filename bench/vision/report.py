@@ -12,9 +12,9 @@ def table(found: dict[str, Any]) -> str:
     """One run's results, in Markdown."""
     kinds = found["settings"]["kinds"].split(",")
     lines = [
-        "| engine | scene | s per frame | CPU-s per frame | frames/s, to the handler | encode / prefill / decode, s |"
+        "| engine | scene | s per frame | to the handler | CPU-s per frame | to the handler | encode / prefill / decode, s |"
         " guessed, right | MB | cameras at 1 / 5 / 10 s |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind in kinds:
         base = found["engines"].get(_BASE, {}).get(kind)
@@ -35,9 +35,7 @@ def write_into(document: Path, name: str, found: dict[str, Any]) -> None:
 
 def _row(name: str, kind: str, rounds: list[dict[str, Any]], base: list[dict[str, Any]] | None) -> str:
     wall_s, cpu_s = (median(done[key] for done in rounds) for key in ("wall_s", "cpu_s"))
-    ratio = "-"
-    if base:
-        ratio = f"{median(b['wall_s'] / done['wall_s'] for b, done in zip(base, rounds, strict=True)):.1f}"
+    faster, cheaper = (_ratio(base, rounds, key) for key in ("wall_s", "cpu_s"))
     split = " / ".join(
         f"{median(done['split_s'][part] for done in rounds):.2f}" if rounds[0]["split_s"] else "-"
         for part in ("encode", "prefill", "decode")
@@ -46,7 +44,14 @@ def _row(name: str, kind: str, rounds: list[dict[str, Any]], base: list[dict[str
     memory = max(done["memory_bytes"] for done in rounds) >> 20
     cameras = " / ".join(f"{interval / wall_s:.1f}" for interval in _INTERVALS_S)
     guesses = f"{guessed:.0f}, {right:.0f}" if guessed else "-"
-    return f"| {name} | {kind} | {wall_s:.2f} | {cpu_s:.2f} | {ratio} | {split} | {guesses} | {memory} | {cameras} |"
+    times = f"{wall_s:.2f} | {faster} | {cpu_s:.2f} | {cheaper}"
+    return f"| {name} | {kind} | {times} | {split} | {guesses} | {memory} | {cameras} |"
+
+
+def _ratio(base: list[dict[str, Any]] | None, rounds: list[dict[str, Any]], key: str) -> str:
+    if not base:
+        return "-"
+    return f"{median(other[key] / done[key] for other, done in zip(base, rounds, strict=True)):.1f}"
 
 
 def _floor(found: dict[str, Any]) -> str:
