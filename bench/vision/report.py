@@ -12,7 +12,8 @@ def table(found: dict[str, Any]) -> str:
     """One run's results, in Markdown."""
     kinds = found["settings"]["kinds"].split(",")
     lines = [
-        "| engine | scene | s per frame | to the handler | CPU-s per frame | to the handler | encode / prefill / decode, s |"
+        "| engine | scene | s per frame | to the handler | CPU-s per frame | to the handler |"
+        " encode / prefill / decode, s |"
         " guessed, right | MB | cameras at 1 / 5 / 10 s |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

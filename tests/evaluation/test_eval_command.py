@@ -104,7 +104,7 @@ def test_an_engine_that_is_not_there_is_an_error_and_not_another_engine(shop: Pa
     config.write_text(f"state_dir = '{tmp_path}'\n[vision]\nengine = 'classic'\n")
     done = CliRunner().invoke(main, ["--config", str(config), "eval", str(shop), "--engine", "llama"])
     assert done.exit_code == 2
-    assert "vision.engine is llama, but" in done.stderr
+    assert "vision.engine names llama, but" in done.stderr
 
 
 @pytest.mark.llama

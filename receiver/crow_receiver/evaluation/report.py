@@ -42,7 +42,7 @@ class Report:
         found: list[dict[str, Any]] = []
         for answer in self.answers:
             if answer.analysis is not None:
-                said = answer.analysis.provenance.model_dump(mode="json", exclude={"duration_ms"})
+                said = answer.analysis.provenance.model_dump(mode="json", exclude={"duration_ms", "usage"})
                 if said not in found:
                     found.append(said)
         return found
