@@ -137,6 +137,27 @@ def saying(text: str) -> Fault:
     return lambda handler: handler.answer(200, completion(OpenAiServer(text=text)))
 
 
+def babbling(words: str) -> Fault:
+    """Says too much where the reason of a failure belongs."""
+
+    def fault(handler: _Handler) -> None:
+        handler.send_response(500, words)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return fault
+
+
+def stammering(words: str) -> Fault:
+    """Says what is no HTTP."""
+
+    def fault(handler: _Handler) -> None:
+        handler.wfile.write(f"HTTP/1.1 {words}\r\n\r\n".encode())
+        handler.close_connection = True
+
+    return fault
+
+
 def cut_off(handler: _Handler) -> None:
     """Closes in the middle of the answer."""
     body = completion(handler.state)

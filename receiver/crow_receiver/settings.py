@@ -73,8 +73,9 @@ class OpenAiEndpointSettings(Section):
 
     url: ServerUrl = Field(description="up to and with /v1")
     model: str = Field(min_length=1, max_length=255, description="the server's name for it")
-    api_key_file: str = Field(default="", description="a file that holds its key and nothing else")
-    api_key_env: str = Field(default="", description="or the environment variable that does")
+    # Errors name either place, so a key that somebody puts in its stead has to be refused before it is named.
+    api_key_file: str = Field(default="", pattern="^$|/", description="a path: the file holds its key and nothing else")
+    api_key_env: str = Field(default="", pattern="^[A-Z_a-z0-9]*$", description="or the environment variable that does")
     max_in_flight: int = Field(default=8, ge=1, le=256, description="frames at once")
     timeout_s: float = Field(default=60, gt=0, le=3600, description="an answer takes at most so long")
     ca_file: str = Field(default="", description="PEM file: whom to trust, in place of the public authorities")

@@ -150,9 +150,11 @@ ENDPOINT = "[[vision.openai.endpoints]]\n"
         (ENDPOINT + 'url = "http://gpu/v1?key=1"\nmodel = "m"', "ends with its path"),
         (ENDPOINT + 'url = "http://gpu/v1"', "vision.openai.endpoints.0.model: Field required"),
         (ENDPOINT + 'url = "http://gpu/v1"\nmodle = "m"', "did you mean vision.openai.endpoints.0.model?"),
-        (ENDPOINT + 'url = "http://gpu"\nmodel = "m"\napi_key_env = "A"\napi_key_file = "b"', "exclude each other"),
+        (ENDPOINT + 'url = "http://gpu"\nmodel = "m"\napi_key_env = "A"\napi_key_file = "/b"', "exclude each other"),
+        (ENDPOINT + 'url = "http://gpu"\nmodel = "m"\napi_key_env = "sk-secret"', "api_key_env: String should match"),
+        (ENDPOINT + 'url = "http://gpu"\nmodel = "m"\napi_key_file = "sk-secret"', "api_key_file: String should match"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_settings_that_make_no_sense_are_refused_in_words(text: str, fault: str, tmp_path: Path) -> None:
     with pytest.raises(CrowError) as caught:

@@ -161,11 +161,20 @@ async def test_an_answer_that_is_not_of_the_schema_is_asked_for_once_more_and_th
     async with asked(endpoint(served)) as pool:
         error = await failure(pool)
         assert (error.kind, error.code, error.retryable) == (Kind.INTERNAL, "answer_invalid", False)
-        assert [body["seed"] for body in served.questions] == [0, 1]
+        assert [(body["seed"], body["temperature"] > 0) for body in served.questions] == [(0, False), (1, True)]
         served.faults = [openai_server.saying("Here is your scene: {}")]
         served.scene = SCENE
         assert (await described(pool)).scene.people
         assert pool.trouble is None
+
+
+async def test_what_could_steer_a_terminal_does_not_come_through(served: OpenAiServer) -> None:
+    touched = {"action": "touch", "product": "a\x1b]0;b\x07can", "zone": "Snacks", "confidence": 0.5}
+    served.scene = SCENE | {"interactions": [touched], "description": "\x1b[2JNobody\nis\u2028there. \x9b1m \u00fc"}
+    async with asked(endpoint(served)) as pool:
+        scene = (await described(pool)).scene
+    assert scene.description == " [2JNobody is there.  1m \u00fc"
+    assert scene.interactions[0].product == "a ]0;b can"
 
 
 async def test_an_answer_without_an_end_fails_as_such(served: OpenAiServer) -> None:
@@ -201,6 +210,20 @@ async def test_a_failure_at_one_frame_is_tried_again_then_told_as_perhaps_the_fr
         assert pool.trouble is None, "one frame does not put a server out"
         served.fault = None
         assert (await described(pool)).scene.people
+
+
+@pytest.mark.parametrize("failing", [openai_server.babbling, openai_server.stammering])
+async def test_a_key_that_a_server_repeats_is_not_passed_on_and_what_it_says_is_cut_short(
+    served: OpenAiServer, failing: Callable[[str], openai_server.Fault]
+) -> None:
+    served.fault = failing(f"your key {KEY} \x1b[2J " + "is wrong " * 2000)
+    async with asked(endpoint(served)) as pool:
+        error = await failure(pool)
+        assert pool.trouble
+    for said in (error.message, pool.trouble):
+        assert KEY not in said
+        assert said.isprintable()
+        assert len(said) < 1000
 
 
 @pytest.mark.parametrize("fault", [openai_server.never, openai_server.dripping], ids=["never", "dripping"])

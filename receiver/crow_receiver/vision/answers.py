@@ -1,5 +1,6 @@
 """From a model's answer to a scene, or to the reason why it is none."""
 
+import re
 from collections.abc import Iterable
 
 from pydantic import ValidationError
@@ -8,9 +9,13 @@ from crow_receiver.vision.schema import Scene
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE, Zone
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None) -> Scene:
     """The scene that the JSON tells of; with `areas`, one that speaks of these alone.
+
+    Its texts are on one line: control characters, which could steer a terminal that shows them, become spaces.
 
     Raises CrowError(INTERNAL) "answer_invalid" where it is not of the schema, speaks of other areas, or of crossings,
     which no model can tell from one frame.
@@ -26,7 +31,12 @@ def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None)
         spoken_of = {seen.zone for seen in scene.people} | {seen.zone for seen in scene.interactions}
         if not spoken_of <= known:
             raise _invalid(f"it speaks of {min(spoken_of - known)!r}, which is no zone of this camera")
-    return scene
+    interactions = [seen.model_copy(update={"product": _on_one_line(seen.product)}) for seen in scene.interactions]
+    return scene.model_copy(update={"description": _on_one_line(scene.description), "interactions": interactions})
+
+
+def _on_one_line(text: str | None) -> str | None:
+    return text and _CONTROL.sub(" ", text)
 
 
 def _invalid(why: str) -> CrowError:

@@ -21,6 +21,7 @@ from crow_shared.zones import Zone
 TRIES = 3
 ANSWERS = 2  # that are not of the schema, before the frame fails
 PAUSE_FIRST_S = 0.25
+_ONCE_MORE = {"temperature": 0.5}  # at 0 a server would say the same again
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class _Tries:
     async def described(self, question: dict[str, Any], areas: Sequence[Zone]) -> Described:
         invalid = 0
         while True:
-            reply, model = await self._reply(question, seed=invalid)
+            reply, model = await self._reply(question | _ONCE_MORE if invalid else question, seed=invalid)
             try:
                 scene = _scene(reply, areas)
             except CrowError:

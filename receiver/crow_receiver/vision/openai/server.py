@@ -134,7 +134,7 @@ class Server:
             why = f"{self.name} cannot be reached: {error or type(error).__name__}"
             raise ServerFailure(Fault.SERVER, why) from None
         except httpx.HTTPError as error:
-            why = f"{self.name} broke off: {error or type(error).__name__}"
+            why = f"{self.name} broke off: {self._shown(str(error)) or type(error).__name__}"
             raise ServerFailure(Fault.UNCLEAR, why) from None
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -151,22 +151,21 @@ class Server:
         status = response.status_code
         if status == httpx.codes.OK:
             return
-        why = f"{self.name} answered {status} {response.reason_phrase}".rstrip()
+        why = f"{self.name} answered {status} {self._shown(response.reason_phrase)}".rstrip()
         if response.is_redirect:
             raise ServerFailure(Fault.SERVER, f"{why}, a redirect, which is not followed")
-        why += self._said(text)
+        if said := self._shown(text.decode("utf-8", "replace")):
+            why += f": {said}"
         retry_after_s = _retry_after_s(response.headers.get("Retry-After"))
         if status in _NOT_NOW:
             raise ServerFailure(Fault.BUSY, why, retry_after_s)
         raise ServerFailure(Fault.SERVER if status in _NOT_THERE else Fault.UNCLEAR, why, retry_after_s)
 
-    def _said(self, text: bytes) -> str:
-        """The beginning of what a server says about its refusal, for people: without the key, which some repeat."""
-        said = text.decode("utf-8", "replace")
+    def _shown(self, said: str) -> str:
+        """The beginning of what a server says, for people: without the key, which some repeat."""
         if self._key:
             said = said.replace(self._key, "***")
-        said = "".join(character if character.isprintable() else " " for character in said[:_MOST_SAID_CHARS]).strip()
-        return f": {said}" if said else ""
+        return "".join(character if character.isprintable() else " " for character in said[:_MOST_SAID_CHARS]).strip()
 
 
 def _retry_after_s(header: str | None) -> float | None:
