@@ -32,11 +32,11 @@ class FaultyEngine:
     quantization: str | None = None
     prompt_version: str | None = None
     limits: tuple[str, ...] = ()
-    slots = SLOTS
     least_side = (1, 1)
     trouble: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
+        self.slots = slots or SLOTS
         self._ends_s: dict[int, tuple[float, str]] = {}
 
     def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
@@ -69,8 +69,9 @@ def scene(description: str) -> Scene:
     return Scene(people=[], interactions=[], queue_length=None, confidence=0, description=description)
 
 
-def load(_: WorkerConfig) -> FaultyEngine:
-    return FaultyEngine()
+def load(config: WorkerConfig) -> FaultyEngine:
+    print(f"load with {config.llama.slots} slots", file=sys.stderr, flush=True)
+    return FaultyEngine(config.llama.slots)
 
 
 if __name__ == "__main__":

@@ -307,6 +307,24 @@ async def test_a_worker_that_cannot_start_again_is_retried_with_growing_pauses(
     assert await vision.describe(request(PICTURE))
 
 
+async def test_a_worker_that_is_started_again_has_as_many_slots_as_before(faulty: WorkerVision) -> None:
+    assert "load with 0 slots" in words(faulty)  # of its own choice
+    (pid,) = faulty.pids
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: faulty.pids not in ((pid,), ()))
+    await until(lambda: words(faulty))
+    assert words(faulty)[0] == f"load with {SLOTS} slots"
+    assert faulty.slots == SLOTS
+
+
+async def test_a_worker_that_is_killed_by_a_signal_without_a_name_is_replaced(faulty: WorkerVision) -> None:
+    with structlog.testing.capture_logs() as logs:
+        os.kill(faulty.pids[0], signal.SIGRTMIN + 5)
+        await until(lambda: logs)
+        assert await asked(faulty, "slow 0.1") == "slow 0.1"
+    assert [line["how"] for line in logs if line["event"] == "vision worker ended"] == ["was killed by signal 39"]
+
+
 async def test_what_troubles_the_engine_is_known_within_seconds_and_when_it_is_over(faulty: WorkerVision) -> None:
     await asked(faulty, "trouble its-server-is-down")
     await until(lambda: faulty.trouble == "its-server-is-down")

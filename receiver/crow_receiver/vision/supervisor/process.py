@@ -46,7 +46,7 @@ log = structlog.get_logger()
 WORKER_PROGRAM = (sys.executable, "-P", "-m", "crow_receiver.vision.worker")
 # The worker handles pictures from outside, so it is given no variable that it does not need: secrets lie there, too.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "OMP_")
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "OMP_", "MALLOC_")
 _OWN_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # otherwise a GGML abort forks a debugger that can stay behind
     "OMP_WAIT_POLICY": "passive",  # spinning threads make a busy machine several times slower
@@ -111,7 +111,7 @@ class WorkerProcess:
             raise CrowError(Kind.UNAVAILABLE, "worker_start", f"cannot start a vision worker: {error}") from None
         return cls(process, limits, changed)
 
-    async def load(self, config: WorkerConfig) -> None:
+    async def load(self, config: WorkerConfig) -> Ready:
         """Loads the engine; to be called once, first.
 
         Raises CrowError: what the engine said when it cannot load, UNAVAILABLE "worker_died", TIMEOUT "worker_start".
@@ -129,6 +129,7 @@ class WorkerProcess:
         except BaseException:
             await self.kill()
             raise
+        return self.ready
 
     @property
     def pid(self) -> int:
@@ -195,7 +196,7 @@ class WorkerProcess:
             self._process.stdin.close()
         if self._why_killed:
             return f"{self._why_killed} and was killed"
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
     async def kill(self, why: str | None = None) -> None:
         """Ends the process at once; fine when it has ended. `why` is told as how it ended: "the worker …"."""
@@ -325,3 +326,10 @@ class WorkerProcess:
         text = line[:_LINE_BYTES].decode("utf-8", "replace")
         self._last_words.append(text)
         log.debug("vision worker says", pid=self.pid, line=text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"

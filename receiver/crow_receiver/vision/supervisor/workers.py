@@ -50,7 +50,7 @@ class WorkerVision:
         self._places = workers if config.engine == "llama" else 1
         self._limits = limits
         self._program = program
-        self._slots = 0
+        self._slots: dict[int, int] = {}  # by place
         self._alone: deque[Job] = deque()
         self._others: deque[Job] = deque()
         self._workers: dict[int, WorkerProcess] = {}
@@ -63,7 +63,7 @@ class WorkerVision:
     @property
     def slots(self) -> int:
         """How many frames may be under way at once; known once it is started."""
-        return self._slots
+        return sum(self._slots.values())
 
     @property
     def engine_name(self) -> str:
@@ -87,14 +87,14 @@ class WorkerVision:
     def has_room(self, engines: tuple[str, ...] = ()) -> bool:
         """Whether another frame would be begun at once, as far as slots go."""
         under_way = sum(worker.frames for worker in self._workers.values())
-        return len(self._alone) + len(self._others) + under_way < self._slots
+        return len(self._alone) + len(self._others) + under_way < self.slots
 
     async def start(self) -> None:
         """Starts all workers and returns when each has its engine loaded.
 
         Raises CrowError when one cannot, with the reason; then none is left running.
         """
-        starting = [asyncio.create_task(self._start_worker(place)) for place in range(self._places)]
+        starting = [asyncio.create_task(self._start_worker(place, self._config)) for place in range(self._places)]
         try:
             await asyncio.gather(*starting)
         except BaseException:
@@ -105,13 +105,12 @@ class WorkerVision:
             raise
         ready = self._workers[0].ready
         assert ready is not None
-        self._slots = ready.slots * self._places
         log.info(
             "vision ready",
             engine=ready.engine,
             model=ready.model,
             workers=self._places,
-            slots=self._slots,
+            slots=self.slots,
             limits=ready.limits,
         )
         for place in self._workers:
@@ -181,10 +180,10 @@ class WorkerVision:
             job, worker = placed
             worker.begin(job)
 
-    async def _start_worker(self, place: int) -> None:
+    async def _start_worker(self, place: int, config: WorkerConfig) -> None:
         worker = await WorkerProcess.spawn(self._program, self._limits, self._place)
         self._workers[place] = worker  # from here on `close` knows of it
-        await worker.load(self._config)
+        self._slots[place] = (await worker.load(config)).slots
         self._down_since_s = None
         self._place()
 
@@ -207,15 +206,24 @@ class WorkerVision:
                 said=worker.last_words,
             )
             self._judge(left, how)
+            config = self._as_before(place)
             while True:
                 await asyncio.sleep(pause_s)
                 try:
-                    await self._start_worker(place)
+                    await self._start_worker(place, config)
                     break
                 except CrowError as error:
+                    config = self._config
                     self._why_down = f"its worker does not start: {error.message}"
                     pause_s = _longer(pause_s)
                     log.error("vision worker does not start", error=error.message, again_in_s=pause_s)
+
+    def _as_before(self, place: int) -> WorkerConfig:
+        """The config with the slots that the worker had: by what memory the others leave, it would plan with fewer."""
+        if self._config.engine != "llama":
+            return self._config
+        llama = self._config.llama.model_copy(update={"slots": self._slots[place]})
+        return self._config.model_copy(update={"llama": llama})
 
     def _judge(self, left: Sequence[tuple[Job, CrowError | None]], how: str) -> None:
         """Has frames that shared a worker tried alone; fails the one that had it for itself."""
