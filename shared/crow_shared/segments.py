@@ -109,17 +109,7 @@ class SegmentStore:
 
     def read(self, pointer: Pointer) -> bytes:
         """The bytes at `pointer`. Raises CrowError(CORRUPT) when they are missing or fail their checksum."""
-        try:
-            with self._path(pointer.segment).open("rb", buffering=0) as file:
-                payload = os.pread(file.fileno(), pointer.length, pointer.offset)
-        except FileNotFoundError:
-            payload = b""
-        except OSError as error:
-            raise _unavailable(self._directory, error) from error
-        if len(payload) != pointer.length or crc32(payload) != pointer.crc32:
-            place = f"{self._path(pointer.segment)} at {pointer.offset}, {pointer.length} bytes"
-            raise CrowError(Kind.CORRUPT, "picture_corrupt", f"{place}: missing or damaged")
-        return payload
+        return read_segment(self._directory, pointer)
 
     def erase(self, pointers: Iterable[Pointer]) -> None:
         """Makes the bytes at these pointers zeros, durably; a segment that is gone has none.
@@ -195,7 +185,31 @@ class SegmentStore:
             self._descriptor = None
 
     def _path(self, segment: int) -> Path:
-        return self._directory / f"{segment:012d}{_SUFFIX}"
+        return _segment_path(self._directory, segment)
+
+
+def read_segment(directory: Path, pointer: Pointer) -> bytes:
+    """The bytes at `pointer`, for who does not own the directory, too.
+
+    Raises CrowError(CORRUPT) "picture_corrupt" when they are missing or fail their checksum: its owner may be erasing
+    them at this moment.
+    """
+    path = _segment_path(directory, pointer.segment)
+    try:
+        with path.open("rb", buffering=0) as file:
+            payload = os.pread(file.fileno(), pointer.length, pointer.offset)
+    except FileNotFoundError:
+        payload = b""
+    except OSError as error:
+        raise _unavailable(directory, error) from error
+    if len(payload) != pointer.length or crc32(payload) != pointer.crc32:
+        place = f"{path} at {pointer.offset}, {pointer.length} bytes"
+        raise CrowError(Kind.CORRUPT, "picture_corrupt", f"{place}: missing or damaged")
+    return payload
+
+
+def _segment_path(directory: Path, segment: int) -> Path:
+    return directory / f"{segment:012d}{_SUFFIX}"
 
 
 def _write(descriptor: int, payloads: Sequence[bytes]) -> None:

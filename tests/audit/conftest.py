@@ -61,7 +61,7 @@ class Audited:
         await self.store.write(work)
 
     async def close(self, session_id: str) -> None:
-        assert await self.store.write(lambda tx: records.close(tx, session_id, LIMITS, self.clock.now_us()))
+        assert await self.store.write(lambda tx: records.close(tx.db, session_id, LIMITS, self.clock.now_us()))
 
 
 @pytest.fixture

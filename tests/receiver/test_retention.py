@@ -47,7 +47,7 @@ async def analysed(store: Store, clock: ManualClock) -> None:
 
 
 async def closed(store: Store, session_id: str, clock: ManualClock) -> None:
-    assert await store.write(lambda tx: records.close(tx, session_id, LIMITS, clock.now_us()))
+    assert await store.write(lambda tx: records.close(tx.db, session_id, LIMITS, clock.now_us()))
 
 
 async def dispatched(store: Store, clock: ManualClock) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from crow_receiver.audit.numbers import Span
 from crow_receiver.audit.report import AuditReport, FaultKind
+from crow_receiver.messages.interaction import batch_message_id
 from crow_receiver.messages.pattern import MINUTE_US
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE, REMEMBERED_US, OutputQueue, Whereabouts
 from crow_receiver.store.cameras import CameraRow
@@ -20,6 +21,10 @@ _SESSIONS = """
 _BATCHES = """
     select a.batch_index, json_group_array(f.frame_index) from analysis as a join frame as f on f.id = a.frame
     where a.session_id = ? and batch_index is not null group by 1"""
+
+_REVISIONS = """
+    select distinct a.batch_index, s.revision from analysis as a
+    join reanalysis_session as s on s.run = a.told_run and s.session_id = a.session_id where a.session_id = ?"""
 
 _UNTOLD_MINUTES = f"""
     select distinct capture_us / {MINUTE_US} * {MINUTE_US} from frame
@@ -99,7 +104,9 @@ def _audit_messages(
     report: AuditReport,
 ) -> None:
     batches = dict(db.execute(_BATCHES, (session.id,)))
-    frames = {f"{session.id}:interaction:{index}": json.loads(held) for index, held in batches.items()}
+    frames = {batch_message_id(session.id, index): json.loads(held) for index, held in batches.items()}
+    for index, revision in db.execute(_REVISIONS, (session.id,)):
+        frames[batch_message_id(session.id, index, revision)] = json.loads(batches[index])
     patterns = {
         f"{session.id}:window:{minute_us // 1000}:{revision}"
         for minute_us, revision in db.execute(

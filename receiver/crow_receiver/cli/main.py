@@ -11,6 +11,7 @@ from crow_receiver.cli.context import Context
 from crow_receiver.cli.erase import erase, list_erasures
 from crow_receiver.cli.evaluate import evaluate
 from crow_receiver.cli.queue import queue
+from crow_receiver.cli.reanalyse import list_reanalyses, reanalyse
 from crow_receiver.cli.status import status
 from crow_receiver.cli.vision import vision
 from crow_receiver.models.cli import model
@@ -40,6 +41,8 @@ main.add_command(vision)
 main.add_command(erase)
 main.add_command(list_erasures)
 main.add_command(evaluate)
+main.add_command(reanalyse)
+main.add_command(list_reanalyses)
 
 
 @main.command()

@@ -77,7 +77,10 @@ class CrossingsSeen(Body):
 
 
 class FrameAnalysis(Body):
-    """One frame: its index, timestamp and description are the consumer's contract."""
+    """One frame: its index, timestamp and description are the consumer's contract.
+
+    `engine` is None where the batch's has described it: so it always is in revision 0.
+    """
 
     frame_index: Count
     timestamp: TimestampMs
@@ -91,11 +94,13 @@ class FrameAnalysis(Body):
     queue_length: Annotated[int, Field(ge=0, le=99)] | None
     crossings: Annotated[list[CrossingsSeen], Field(max_length=MAX_CROSSED_LINES)] | None
     confidence: Share
+    engine: EngineNote | None
 
     @classmethod
-    def of(cls, frame: AnalysedFrame) -> "FrameAnalysis":
+    def of(cls, frame: AnalysedFrame, batch_engine: EngineNote) -> "FrameAnalysis":
         """The frame's part of the message."""
         scene = frame.analysis.scene
+        engine = _engine_of(frame)
         crossings = None if scene.crossings is None else [CrossingsSeen.of(each) for each in scene.crossings]
         return cls(
             frame_index=frame.frame_index,
@@ -110,13 +115,15 @@ class FrameAnalysis(Body):
             queue_length=scene.queue_length,
             crossings=crossings,
             confidence=scene.confidence,
+            engine=None if engine == batch_engine else engine,
         )
 
 
 class InteractionBatch(Body):
-    """The whole body; `late` marks frames that came after their session had closed.
+    """The whole body; the highest revision replaces the others of its session and batch index.
 
-    It is told once: `coverage` is what is known as it is made, and its `as_of` says when that was.
+    Revision 0 is told as the frames are described, the others when an operator has had them described again. `late`
+    marks one whose session had been closed before. `coverage` is what is known as it is made; its `as_of` says when.
     """
 
     message_id: str
@@ -128,6 +135,7 @@ class InteractionBatch(Body):
     camera_id: str
     camera_name: str
     batch_index: Count
+    revision: Count
     batch_start_timestamp: TimestampMs
     batch_end_timestamp: TimestampMs
     late: bool
@@ -137,14 +145,21 @@ class InteractionBatch(Body):
 
 
 def interaction_batch(
-    facts: SessionFacts, batch_index: int, frames: Sequence[AnalysedFrame], coverage: Coverage, *, late: bool
+    facts: SessionFacts,
+    batch_index: int,
+    frames: Sequence[AnalysedFrame],
+    coverage: Coverage,
+    *,
+    late: bool,
+    revision: int = 0,
 ) -> InteractionBatch:
-    """The batch of these frames (at least one, all of one engine), in the order of their capture."""
+    """The batch of these frames (at least one), in the order of their capture; in revision 0 all are of one engine."""
     ordered = sorted(frames, key=lambda frame: (frame.capture_us, frame.frame_index))
-    engines = {_engine_of(frame).to_json() for frame in ordered}
-    assert len(engines) == 1, "batch_has_room keeps frames of two engines apart"
+    engine = _engine_of(ordered[0])
+    told = [FrameAnalysis.of(frame, engine) for frame in ordered]
+    assert revision or all(frame.engine is None for frame in told), "batch_has_room keeps frames of two engines apart"
     return InteractionBatch(
-        message_id=f"{facts.session_id}:interaction:{batch_index}",
+        message_id=batch_message_id(facts.session_id, batch_index, revision),
         schema_version=SCHEMA_VERSION,
         organization_id=facts.camera.organization_id,
         site_id=facts.camera.site_id,
@@ -153,13 +168,19 @@ def interaction_batch(
         camera_id=facts.camera.camera_id,
         camera_name=facts.camera_name,
         batch_index=batch_index,
+        revision=revision,
         batch_start_timestamp=as_ms(ordered[0].capture_us),
         batch_end_timestamp=as_ms(ordered[-1].capture_us),
         late=late,
-        engine=_engine_of(ordered[0]),
+        engine=engine,
         coverage=coverage,
-        frame_analyses=[FrameAnalysis.of(frame) for frame in ordered],
+        frame_analyses=told,
     )
+
+
+def batch_message_id(session_id: str, batch_index: int, revision: int = 0) -> str:
+    """What the message of a batch is called: always the same, whenever it is made."""
+    return f"{session_id}:interaction:{batch_index}" + (f":{revision}" if revision else "")
 
 
 def with_frames(body: bytes, kept: Collection[int]) -> bytes | None:

@@ -2,7 +2,7 @@
 
 Invariants
 1. Only the session's own task changes its rows after the frames are stored; everything else sends it messages. Erasure
-   changes them itself, and tells it to look again.
+   changes them itself, and tells it to look again; `crow-receiver reanalyse` revises what was told, in one transaction.
 2. An analysis, the batch that it completes and that batch's message are one transaction.
 3. What has to be done next is derived from the database, so that a restart goes on where the last commit left off.
 4. A session closes when no frame of it waits for analysis and either nothing has arrived for the gap, or a later
@@ -192,7 +192,7 @@ class IngestSession:
             # One at a time: a summary reads the whole hour, and at its end all cameras close. In one group commit they
             # would hold up every daemon and upload for seconds.
             async with self._closing:
-                closed = await self._store.write(lambda tx: records.close(tx, self.session_id, self._limits, now_us))
+                closed = await self._store.write(lambda tx: records.close(tx.db, self.session_id, self._limits, now_us))
         except CrowError as error:
             log.warning("session could not be closed; trying again", session=self.session_id, error=error.message)
             await asyncio.sleep(RETRY_S)

@@ -16,6 +16,7 @@ from crow_receiver.messages.envelope import queue_message
 from crow_receiver.messages.inputs import AnalysedFrame, SessionFacts
 from crow_receiver.messages.interaction import InteractionBatch, batch_has_room, interaction_batch
 from crow_receiver.messages.pattern import MINUTE_US, PatternWindow, pattern_window, session_summary
+from crow_receiver.queue.port import MAX_MESSAGE_BYTES
 from crow_receiver.store import ledger, outbox
 from crow_receiver.store.cameras import by_id
 from crow_receiver.store.frames import PendingFrame
@@ -73,6 +74,14 @@ class SessionState:
         return oldest_us is not None and not 0 <= now_us - oldest_us < limits.age_s * 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Revised:
+    """Batches of a session that were told again, and those that would have been too large for a message."""
+
+    batches: int
+    too_large: int
+
+
 def open_sessions(db: sqlite3.Connection) -> list[tuple[str, int]]:
     """(session id, camera row) of every session that is open."""
     return db.execute("select id, camera from session where state = 'open' order by first_capture_us").fetchall()
@@ -101,29 +110,82 @@ def record(
     return state, told
 
 
-def close(tx: Transaction, session_id: str, limits: BatchLimits, now_us: int) -> bool:
+def close(db: sqlite3.Connection, session_id: str, limits: BatchLimits, now_us: int) -> bool:
     """Writes what is left and closes the session; False, with nothing done, when frames still wait for analysis.
 
     Closing a closed session changes nothing.
     """
-    state = _state(tx.db, session_id)
+    state = _state(db, session_id)
     if state.pending:
         return False
     if not state.is_open:
         return True
-    while _state(tx.db, session_id).unbatched:
-        _write_batch(tx.db, session_id, limits, now_us)
-    _write_windows(tx.db, session_id, now_us, closing=True)
-    facts, closings, batches = _facts(tx.db, session_id)
-    (ended_us,) = tx.db.execute("select last_capture_us from session where id = ?", (session_id,)).fetchone()
-    (minutes,) = tx.db.execute("select count(*) from pattern_window where session_id = ?", (session_id,)).fetchone()
-    frames, failed = _analysed(tx.db, session_id), _failed(tx.db, session_id)
-    coverage = _coverage(tx.db, session_id, ledger.touched(facts.started_us, ended_us), now_us)
+    while _state(db, session_id).unbatched:
+        _write_batch(db, session_id, limits, now_us)
+    _write_windows(db, session_id, now_us, closing=True)
+    facts, closings, batches = _facts(db, session_id)
+    (ended_us,) = db.execute("select last_capture_us from session where id = ?", (session_id,)).fetchone()
+    (minutes,) = db.execute("select count(*) from pattern_window where session_id = ?", (session_id,)).fetchone()
+    frames, failed = _analysed(db, session_id), _failed(db, session_id)
+    coverage = _coverage(db, session_id, ledger.touched(facts.started_us, ended_us), now_us)
     counts = {"batches": batches, "minutes": minutes, "revision": closings}
     summary = session_summary(facts, ended_us, frames, failed, coverage, **counts)
-    _put(tx.db, session_id, summary, now_us)
-    tx.db.execute(
+    _put(db, session_id, summary, now_us)
+    db.execute(
         "update session set state = 'closed', closings = closings + 1, closed_us = ? where id = ?", (now_us, session_id)
+    )
+    return True
+
+
+def revise(
+    db: sqlite3.Connection, session_id: str, run: int, revision: int, limits: BatchLimits, now_us: int
+) -> Revised:
+    """Tells of the session again with a reanalysis's answers, those of its batches that have any; to be done once.
+
+    Frames without an answer of the run stay as they were told. Minutes that changed are told with their next revision,
+    as is a session that is closed; one that is open does so by itself.
+    """
+    batches = db.execute(
+        """select distinct batch_index from analysis join reanalysed as r on r.run = ? and r.frame = analysis.frame
+           where analysis.session_id = ? and batch_index is not null and r.body is not null order by 1""",
+        (run, session_id),
+    ).fetchall()
+    told = sum(_revise_batch(db, session_id, batch_index, run, revision, now_us) for (batch_index,) in batches)
+    (state,) = db.execute("select state from session where id = ?", (session_id,)).fetchone()
+    if told and state == "closed":
+        db.execute("update session set state = 'open' where id = ?", (session_id,))
+        closed = close(db, session_id, limits, now_us)
+        assert closed, "no frame of a closed session waits"
+    return Revised(told, len(batches) - told)
+
+
+def _revise_batch(
+    db: sqlite3.Connection, session_id: str, batch_index: int, run: int, revision: int, now_us: int
+) -> bool:
+    """Whether the batch was told again: one that would be larger than a message may be stays as it is."""
+    facts, closings, _ = _facts(db, session_id)
+    rows = db.execute(
+        f"""select {_FACTS}, coalesce((select body from reanalysed where run = ?1 and frame = frame.id), {_SAID})
+           from analysis join frame on frame.id = analysis.frame
+           where analysis.session_id = ?2 and batch_index = ?3""",  # noqa: S608 — constants
+        (run, session_id, batch_index),
+    )
+    frames = [_frame(row, facts.sample_interval_ms) for row in rows]
+    touched = {frame.capture_us // MINUTE_US * MINUTE_US for frame in frames}
+    coverage = _coverage(db, session_id, touched, now_us)
+    body = interaction_batch(facts, batch_index, frames, coverage, late=closings > 0, revision=revision)
+    message = queue_message(body)
+    if len(message.body) > MAX_MESSAGE_BYTES:
+        return False
+    outbox.put(db, session_id, message, now_us)
+    db.execute(
+        """update analysis set told_run = ?1 where session_id = ?2 and batch_index = ?3
+           and frame in (select frame from reanalysed where run = ?1 and session_id = ?2 and body is not null)""",
+        (run, session_id, batch_index),
+    )
+    db.executemany(
+        "update pattern_window set changed = 1, changed_us = ? where session_id = ? and minute_us = ?",
+        [(now_us, session_id, minute_us) for minute_us in touched],
     )
     return True
 
@@ -233,7 +295,11 @@ def _facts(db: sqlite3.Connection, session_id: str) -> tuple[SessionFacts, int, 
     )
 
 
-_ANALYSED = "frame_index, capture_us, time_source, clock_skew_us, masked, blurred, body"
+# What is told of a frame: of its analyses the one that an operator dispatched last.
+_SAID = """coalesce((select body from reanalysed as r where r.run = analysis.told_run and r.frame = analysis.frame),
+               analysis.body)"""
+_FACTS = "frame_index, capture_us, time_source, clock_skew_us, masked, blurred"
+_ANALYSED = f"{_FACTS}, {_SAID}"
 _ALL_TIMES = (-(2**62), 2**62)
 
 

@@ -127,14 +127,16 @@ def erase_in_session(tx: Transaction, erasure: Erasure, session_id: str, most: i
     pictures = [Pointer(*row[4:]) for row in rows if row[4] is not None]
     tx.pictures.erase(pictures)
     ids = [(row[0],) for row in rows]
-    tx.db.executemany("delete from analysis where frame = ?", ids)
+    for table in ("analysis", "reanalysed"):
+        tx.db.executemany(f"delete from {table} where frame = ?", ids)  # noqa: S608 — constants
     tx.db.executemany(
         """update frame set state = 'erased', segment = null, "offset" = 0, length = 0, crc32 = 0,
                width = 0, height = 0, failure = null where id = ?""",
         ids,
     )
     for batch_index in sorted({row[2] for row in rows if row[2] is not None}):
-        _note_message(tx.db, erasure, session_id, f"{session_id}:interaction:{batch_index}")
+        for message_id in outbox.messages_of_batch(tx.db, session_id, batch_index):
+            _note_message(tx.db, erasure, session_id, message_id)
     minutes = {row[1] // MINUTE_US * MINUTE_US for row in rows}
     tx.db.executemany(
         "update pattern_window set changed = 1 where session_id = ? and minute_us = ?",
@@ -164,7 +166,7 @@ def _note_message(db: sqlite3.Connection, erasure: Erasure, session_id: str, mes
 
 def frames_of_message(db: sqlite3.Connection, message_id: str) -> set[int]:
     """The indexes of the frames that a batch's message has to tell of now."""
-    session_id, _, batch_index = message_id.split(":")
+    session_id, _, batch_index, *_ = message_id.split(":")
     rows = db.execute(
         """select frame_index from frame join analysis on analysis.frame = frame.id
            where frame.session_id = ? and batch_index = ?""",

@@ -1,7 +1,8 @@
 """Records go when their time is over; what remains is which numbers they were.
 
-1. A session goes once it is closed, all its messages are dispatched and no erasure is at work on it: frames, analyses,
-   windows, outbox rows, then itself. It takes several transactions, so that writers do not stall.
+1. A session goes once it is closed, all its messages are dispatched and no erasure is at work on it: frames, analyses
+   and what reanalyses said, windows, outbox rows, then itself, with the reanalyses that have no session left. It takes
+   several transactions, so that writers do not stall.
 2. Meanwhile it is `expiring`: a frame that comes for it has to come again later, and then opens a session of its own.
 3. The numbers of a stream's frames and missing ones are kept as `expired` ranges in the transaction that lets them go;
    adjoining ranges are one row. They go with the stream's position, a year after that was used last.
@@ -41,12 +42,14 @@ def expire_session(tx: Transaction, camera: int, closed_before_us: int, most: in
         (session_id, most),
     ).fetchall()
     take_pictures(tx, [(row_id, Pointer(*place)) for row_id, _, _, *place in frames if place[0] is not None])
-    for table, key in (("analysis", "frame"), ("frame", "id")):
+    for table, key in (("analysis", "frame"), ("reanalysed", "frame"), ("frame", "id")):
         tx.db.executemany(f"delete from {table} where {key} = ?", [(row_id,) for row_id, *_ in frames])  # noqa: S608
     _keep_numbers(tx.db, camera, ((epoch, seq, seq) for _, epoch, seq, *_ in frames))
     if len(frames) < most:
-        for table, key in (("pattern_window", "session_id"), ("outbox", "session_id"), ("session", "id")):
-            tx.db.execute(f"delete from {table} where {key} = ?", (session_id,))  # noqa: S608 — constants
+        for table in ("pattern_window", "outbox", "reanalysis_session"):
+            tx.db.execute(f"delete from {table} where session_id = ?", (session_id,))  # noqa: S608 — constants
+        tx.db.execute("delete from session where id = ?", (session_id,))
+        tx.db.execute("delete from reanalysis where id not in (select run from reanalysis_session)")
     else:
         tx.db.execute("update session set state = 'expiring' where id = ?", (session_id,))
     return True

@@ -27,7 +27,8 @@ class PendingFrame:
     camera: CameraRow
 
 
-_PENDING = f"""f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late, f.encoding,
+# Of frame as f and camera as c.
+PENDING = f"""f.id, f.session_id, f.frame_index, f.capture_us, f.attempts, f.late, f.encoding,
                f.segment, f."offset", f.length, f.crc32, {COLUMNS}"""
 
 
@@ -37,29 +38,30 @@ def next_frames(db: sqlite3.Connection, now_us: int) -> list[PendingFrame]:
     By the index, however many wait behind them. A try put off for longer than tries are was put off by another clock.
     """
     rows = db.execute(
-        f"""select {_PENDING}
+        f"""select {PENDING}
            from (select 0 as late union all select 1) as line join camera as c join frame as f on f.id = (
                select id from frame where camera = c.id and late = line.late and state = 'pending'
                    and not_before_us not between ?1 + 1 and ?1 + {PUT_OFF_MOST_US}
                order by id limit 1)""",  # noqa: S608 — constants
         (now_us,),
     )
-    return [_pending(row) for row in rows]
+    return [pending_frame(row) for row in rows]
 
 
 def waiting_since(db: sqlite3.Connection, camera: int, arrival_us: int, limit: int) -> list[PendingFrame]:
     """The camera's oldest frames, late ones apart, that arrived before this and wait for their analysis still."""
     rows = db.execute(
-        f"""select {_PENDING} from frame as f join camera as c on c.id = f.camera
+        f"""select {PENDING} from frame as f join camera as c on c.id = f.camera
            where f.received_us < ? and f.id in (
                select id from frame where camera = ? and late = 0 and state = 'pending' order by id limit ?)
            order by f.id""",  # noqa: S608 — a constant
         (arrival_us, camera, limit),
     )
-    return [_pending(row) for row in rows]
+    return [pending_frame(row) for row in rows]
 
 
-def _pending(row: tuple[Any, ...]) -> PendingFrame:
+def pending_frame(row: tuple[Any, ...]) -> PendingFrame:
+    """The frame of a row of `PENDING`."""
     frame_id, session_id, index, capture_us, attempts, late, encoding, *rest = row
     kind = (bool(late), Encoding(encoding))
     camera = CameraRow.of(rest[4:])

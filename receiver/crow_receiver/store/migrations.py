@@ -129,9 +129,34 @@ _M001 = (
         session_id text not null,              -- the frame's; no reference, whose check would read all analyses
         body text not null,                    -- JSON of vision.schema.Analysis
         analysed_us integer not null,
-        batch_index integer                    -- null until it went into a batch
+        batch_index integer,                   -- null until it went into a batch
+        told_run integer                       -- the reanalysis whose answer was told last; null: the body above
     ) strict""",
     "create index analysis_unbatched on analysis (session_id, frame) where batch_index is null",
+    # A run of `crow-receiver reanalyse`: kept frames described again, beside what was said of them before.
+    """create table reanalysis (
+        id integer primary key,
+        asked text not null,                   -- JSON: which frames and by what; the same command goes on with its run
+        begun_us integer not null
+    ) strict""",
+    "create index reanalysis_asked on reanalysis (asked, id)",
+    """create table reanalysis_session (
+        run integer not null references reanalysis (id),
+        session_id text not null references session (id),
+        revision integer,                      -- of its batches told with the run's answers; null: not told
+        primary key (run, session_id)
+    ) strict, without rowid""",
+    "create index reanalysis_of_session on reanalysis_session (session_id)",
+    """create table reanalysed (
+        run integer not null references reanalysis (id),
+        frame integer not null references frame (id),
+        session_id text not null,              -- the frame's
+        body text,                             -- JSON of vision.schema.Analysis; null: it failed
+        failure text,                          -- why
+        primary key (run, frame)
+    ) strict""",
+    "create index reanalysed_frame on reanalysed (frame)",
+    "create index reanalysed_session on reanalysed (run, session_id)",
     """create table pattern_window (
         session_id text not null references session (id),
         minute_us integer not null,            -- the minute of capture time

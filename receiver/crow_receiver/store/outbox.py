@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 
+from crow_receiver.messages.interaction import batch_message_id
 from crow_receiver.queue.dispatch import MAX_BACKOFF_S, Backlog, OutboxRow
 from crow_receiver.queue.port import Message
 from crow_receiver.store.store import Store, Transaction
@@ -18,6 +19,16 @@ def put(db: sqlite3.Connection, session_id: str, message: Message, now_us: int) 
     if added.rowcount:
         content = (added.lastrowid, json.dumps(dict(message.headers)), message.body)
         db.execute("insert into outbox_content (id, headers, body) values (?, ?, ?)", content)
+
+
+def messages_of_batch(db: sqlite3.Connection, session_id: str, batch_index: int) -> list[str]:
+    """The ids of the messages that told of a batch, in all its revisions."""
+    first = batch_message_id(session_id, batch_index)
+    rows = db.execute(
+        "select message_id from outbox where message_id = ?1 or message_id > ?1 || ':' and message_id < ?1 || ';'",
+        (first,),
+    )
+    return [message_id for (message_id,) in rows]
 
 
 def rewrite(db: sqlite3.Connection, message_id: str, change: Callable[[bytes], bytes | None]) -> None:

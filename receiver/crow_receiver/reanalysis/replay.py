@@ -1,0 +1,122 @@
+"""Has the kept frames of a run described, beside a receiver that may be running.
+
+Invariants
+1. A session's frames are described one after the other, by their capture times, as if its camera were alone: engines
+   compare a camera's frames. Of different sessions as many are under way as the engine has slots.
+2. Each answer is on disk before the next frame of its session is begun. Whatever ends the run, going on begins with the
+   first frame that has no answer.
+3. A frame fails with its reason when the engine says so, or after `TRIES` tries at which it killed a worker, outlasted
+   it, or made a server fail. An engine that cannot serve ends the run; that is no frame's fault.
+4. Nothing is read or written for longer than a statement or a short transaction: the receiver goes on beside it.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from crow_receiver.store import reanalyses
+from crow_receiver.store.frames import PendingFrame
+from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
+from crow_receiver.vision.schedule import RETRY_FIRST_S, TRIES
+from crow_receiver.vision.schema import Analysis
+from crow_shared.database import transaction, translated_errors
+from crow_shared.errors import CrowError
+from crow_shared.segments import read_segment
+
+PAGE_FRAMES = 64
+
+Result = TypeVar("Result")
+
+
+class Replay:
+    """One run at work."""
+
+    def __init__(
+        self, db: sqlite3.Connection, pictures: Path, vision: Vision, run: int, progress: Callable[[], object]
+    ) -> None:
+        """`pictures` is the receiver's directory of them; `progress` hears of each frame that was tried."""
+        self._db = db
+        self._pictures = pictures
+        self._vision = vision
+        self._run = run
+        self._progress = progress
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay-disk")
+        self._left = 0
+
+    async def run(self, session_ids: Iterable[str], from_us: int, to_us: int, most: int) -> None:
+        """Has up to `most` frames of the sessions described that were captured between these times, the end excluded.
+
+        Raises CrowError when the engine cannot serve or the disk fails; answers until then are kept.
+        """
+        waiting = deque(session_ids)
+        self._left = most
+
+        async def line() -> None:
+            while waiting:
+                await self._session(waiting.popleft(), from_us, to_us)
+
+        try:
+            async with asyncio.TaskGroup() as lines:
+                for _ in range(min(self._vision.slots, len(waiting))):
+                    lines.create_task(line())
+        except* CrowError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._thread.shutdown()
+
+    async def _session(self, session_id: str, from_us: int, to_us: int) -> None:
+        after = (from_us, -1)
+        while frames := await self._page(session_id, after, to_us):
+            for frame in frames:
+                if self._left <= 0:
+                    return
+                self._left -= 1
+                await self._keep(frame, *await self._answer(frame))
+                self._progress()
+            after = (frames[-1].capture_us, frames[-1].id)
+
+    async def _page(self, session_id: str, after: tuple[int, int], to_us: int) -> list[PendingFrame]:
+        return await self._on_disk(
+            lambda: reanalyses.next_frames(self._db, self._run, session_id, to_us, after, PAGE_FRAMES)
+        )
+
+    async def _answer(self, frame: PendingFrame) -> tuple[Analysis | None, str | None]:
+        """An analysis, or the reason why there is none."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                coded = await self._on_disk(lambda: read_segment(self._pictures, frame.picture))
+                return await self._vision.describe(self._request(frame, coded)), None
+            except CrowError as error:
+                if not error.retryable:
+                    return None, f"{error.code}: {error.message}"
+                if attempt == TRIES:
+                    if error.code not in FRAME_AT_FAULT:
+                        raise
+                    return None, f"{error.code}: {error.message} ({TRIES} tries)"
+            await asyncio.sleep(RETRY_FIRST_S * 2 ** (attempt - 1))
+        raise AssertionError("the last try returns or raises")
+
+    def _request(self, frame: PendingFrame, coded: bytes) -> VisionRequest:
+        camera = frame.camera
+        line = f"{camera.key}/{frame.session_id}"  # sessions of a camera may be under way side by side
+        return VisionRequest(line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded, camera.engines)
+
+    async def _keep(self, frame: PendingFrame, answer: Analysis | None, failure: str | None) -> None:
+        def work() -> None:
+            with transaction(self._db):
+                reanalyses.record(self._db, self._run, frame.id, answer, failure)
+
+        await self._on_disk(work)
+
+    async def _on_disk(self, work: Callable[[], Result]) -> Result:
+        """Runs `work` on the thread that has the database, without keeping workers' heartbeats waiting."""
+
+        def guarded() -> Result:
+            with translated_errors("receiver.db"):
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
