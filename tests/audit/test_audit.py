@@ -55,7 +55,7 @@ CONTROLS = {
     ),
     "a number that expired and is there": (["insert into expired values (1, 'epoch', 5, 5)"], {"two_ends"}),
     "a failed frame with an analysis": (
-        ["insert into analysis select id, session_id, '{}', 1, null from frame where state = 'failed'"],
+        ["insert into analysis select id, session_id, '{}', 1, null, null from frame where state = 'failed'"],
         {"two_ends"},
     ),
     "a frame that the daemon was not told of": (
