@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = ROOT / "build" / "llama-server"
+# What is built otherwise, for a GPU, has a place of its own: it would be taken for the other one.
+PLACE = ROOT / "build" / ("llama-server-gpu" if os.environ.get("BENCH_CMAKE") else "llama-server")
 _PACKAGE = "llama-cpp-python"
 _LEFT_OUT = ("LLAMA_OPENSSL", "LLAMA_SUBPROCESS", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_USE_PREBUILT_UI")
 _DEAD_STORES_STAY = "-fno-tree-dse -fno-dse"  # as in receiver/llama_build.cmake, and for its reason

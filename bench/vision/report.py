@@ -42,7 +42,7 @@ def _row(name: str, kind: str, rounds: list[dict[str, Any]], base: list[dict[str
         for part in ("encode", "prefill", "decode")
     )
     guessed, right = (median(done[key] for done in rounds) for key in ("guessed", "right"))
-    memory = max(done["memory_bytes"] for done in rounds) >> 20
+    memory = max(done.get("gpu_memory_bytes") or done["memory_bytes"] for done in rounds) >> 20
     cameras = " / ".join(f"{interval / wall_s:.1f}" for interval in _INTERVALS_S)
     guesses = f"{guessed:.0f}, {right:.0f}" if guessed else "-"
     times = f"{wall_s:.2f} | {faster} | {cpu_s:.2f} | {cheaper}"
@@ -57,12 +57,17 @@ def _ratio(base: list[dict[str, Any]] | None, rounds: list[dict[str, Any]], key:
 
 def _floor(found: dict[str, Any]) -> str:
     floor, machine = found["floor"], found["machine"]
-    tower_s = floor["tower_operations"] / floor["float_operations_per_s"]
+    where = f"{machine['gpu']}, whose memory the MB are," if machine["gpu"] else machine["cpu"]
+    step, picture = f"{floor['weights_bytes'] / 1e9:.2f} GB of weights a step", ""
+    if floor["read_bytes_per_s"]:
+        step += f" at {floor['read_bytes_per_s'] / 1e9:.1f} GB/s, {floor['step_s'] * 1000:.0f} ms"
+    if floor["float_operations_per_s"]:
+        picture = (
+            f", {floor['tower_operations'] / floor['float_operations_per_s']:.2f} s at the "
+            f"{floor['float_operations_per_s'] / 1e9:.0f} GFLOP/s that a matrix product reaches on the CPU"
+        )
     return (
-        f"On {machine['gpu'] or machine['cpu']} ({machine['cores']} cores), load {machine['load']:.1f} meanwhile. "
-        "The least that is possible: "
-        f"{floor['weights_bytes'] / 1e9:.2f} GB of weights a step at {floor['read_bytes_per_s'] / 1e9:.1f} GB/s, "
-        f"{floor['step_s'] * 1000:.0f} ms; {floor['token_operations'] / 1e9:.1f} GFLOP a token; "
-        f"{floor['tower_operations'] / 1e12:.3f} TFLOP a picture, {tower_s:.2f} s at the "
-        f"{floor['float_operations_per_s'] / 1e9:.0f} GFLOP/s that a matrix product reaches on the CPU."
+        f"On {where} ({machine['cores']} cores), load {machine['load']:.1f} meanwhile. The least that is possible: "
+        f"{step}; {floor['token_operations'] / 1e9:.1f} GFLOP a token; "
+        f"{floor['tower_operations'] / 1e12:.3f} TFLOP a picture{picture}."
     )
