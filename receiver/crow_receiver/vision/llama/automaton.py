@@ -143,7 +143,7 @@ class Automaton:
                     yield from self._expanded(self._rest(part, 0, self._rest(node, done + 1, then)))
 
 
-@lru_cache(maxsize=64)  # a few thousand states each
+@lru_cache(maxsize=64)  # a few thousand states each, 4 MB of them
 def automaton_of(root: Node) -> Automaton:
     """The automaton of a grammar, with the states that earlier answers have visited."""
     return Automaton(root)
