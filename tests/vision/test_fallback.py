@@ -1,5 +1,6 @@
 """Engines in order: who is asked, when another one stands in, and what is told of it."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +29,8 @@ class ScriptedEngine:
         self.room = True
         self.asked = 0
         self.runs = False
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     def has_room(self, engines: tuple[str, ...] = ()) -> bool:
         return self.room
@@ -40,6 +43,7 @@ class ScriptedEngine:
 
     async def describe(self, request: VisionRequest) -> Analysis:
         self.asked += 1
+        await self.gate.wait()
         return self.answer()
 
     def fails(self, error: CrowError, trouble: str | None) -> None:
@@ -143,6 +147,48 @@ async def test_one_that_only_seems_to_be_well_again_is_passed_over_within_the_sa
     said = await vision.describe(of_camera())
     assert said.provenance.engine == "classic"
     assert said.provenance.passed_over == [PassedOver(engine="openai", reason="it answers 500")]
+
+
+async def test_while_one_that_was_down_is_at_its_first_frame_the_next_engine_has_the_others(
+    vision: FallbackVision, openai: ScriptedEngine, clock: ManualClock
+) -> None:
+    openai.fails(DOWN, "connection refused")
+    await failure(vision)
+    clock.advance(AFTER_S)
+    assert await engine_of(vision) == "classic"
+    openai.is_well()
+    openai.gate.clear()
+    first = asyncio.create_task(vision.describe(of_camera()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        said = await vision.describe(of_camera())
+        assert said.provenance.passed_over == [
+            PassedOver(engine="openai", reason="it was down, and is at its first frame since")
+        ]
+        clock.advance(AFTER_S)  # however long that takes
+    openai.gate.set()
+    assert (await first).provenance.engine == "openai"
+    openai.gate.clear()
+    both = [asyncio.create_task(vision.describe(of_camera())) for _ in range(2)]
+    await asyncio.sleep(0)
+    openai.gate.set()
+    assert {(await frame).provenance.engine for frame in both} == {"openai"}
+
+
+async def test_short_trouble_sends_no_frame_elsewhere_however_long_the_next_one_takes(
+    vision: FallbackVision, openai: ScriptedEngine, clock: ManualClock
+) -> None:
+    openai.fails(DOWN, "its worker was killed")
+    await failure(vision)
+    openai.is_well()
+    openai.gate.clear()
+    frames = []
+    for _ in range(2):
+        frames.append(asyncio.create_task(vision.describe(of_camera())))
+        await asyncio.sleep(0)
+        clock.advance(AFTER_S / 2)
+    openai.gate.set()
+    assert {(await frame).provenance.engine for frame in frames} == {"openai"}
 
 
 async def test_trouble_that_was_over_long_ago_does_not_count(

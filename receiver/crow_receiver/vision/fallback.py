@@ -4,7 +4,7 @@ Invariants
 1. A frame goes to the first engine of its camera's order that is not passed over. If all are, it goes to the first.
 2. An engine is passed over once it has been down for `fallback_after_s`, and no longer than it has trouble. The clock
    runs from when its trouble began until it describes a frame, or has had none for as long: one that only seems to be
-   well again is passed over at once when it turns out not to be.
+   well again is passed over at once when it turns out not to be. One that was passed over has one frame to show it.
 3. What an engine says of a frame stands: no other engine is asked about a bad frame, or one that killed its worker.
 4. An analysis says which engines would have had the frame, and why they had not.
 """
@@ -48,6 +48,11 @@ class _Engine:
     state: EngineState
     well_since_s: float
     down_since_s: float | None = None
+    frames: int = 0  # that it is asked about
+    on_trial: bool = False  # it was passed over, and has not described a frame since
+
+    def is_well(self) -> None:
+        self.down_since_s, self.on_trial = None, False
 
 
 class FallbackVision:
@@ -114,20 +119,28 @@ class FallbackVision:
             reason = self._passed_over(name)
             if reason is None:
                 try:
-                    return self._answered(name, await self._engines[name].vision.describe(request), passed_over)
+                    return self._answered(name, await self._ask(name, request), passed_over)
                 except CrowError as error:
                     reason = self._passed_over(name)
                     if reason is None or not error.retryable or error.code in FRAME_AT_FAULT:
                         raise
             passed_over.append(PassedOver(engine=name, reason=reason))
-        return self._answered(order[0], await self._engines[order[0]].vision.describe(request), [])
+        return self._answered(order[0], await self._ask(order[0], request), [])
+
+    async def _ask(self, name: str, request: VisionRequest) -> Analysis:
+        engine = self._engines[name]
+        engine.frames += 1
+        try:
+            return await engine.vision.describe(request)
+        finally:
+            engine.frames -= 1
 
     def _order(self, engines: tuple[str, ...]) -> tuple[str, ...]:
         """The camera's own order, of the engines that there are; else that of all."""
         return tuple(name for name in engines if name in self._engines) or tuple(self._engines)
 
     def _answered(self, name: str, analysis: Analysis, passed_over: list[PassedOver]) -> Analysis:
-        self._engines[name].down_since_s = None
+        self._engines[name].is_well()
         if not passed_over:
             return analysis
         return analysis.model_copy(
@@ -137,8 +150,12 @@ class FallbackVision:
     def _passed_over(self, name: str) -> str | None:
         """Why the engine is passed over, None if it is not."""
         self._look(name)
-        state = self._engines[name].state
-        return state.trouble if state.passed_over else None
+        engine = self._engines[name]
+        if engine.state.passed_over:
+            return engine.state.trouble
+        if engine.on_trial and engine.frames:
+            return "it was down, and is at its first frame since"
+        return None
 
     def _look(self, name: str) -> None:
         """Brings an engine's state up to date."""
@@ -146,8 +163,9 @@ class FallbackVision:
         before = engine.state
         if trouble is None:
             engine.well_since_s = now_s if before.trouble is not None else engine.well_since_s
-            if now_s - engine.well_since_s >= self._fallback_after_s:
-                engine.down_since_s = None
+            engine.on_trial |= before.passed_over
+            if not (engine.on_trial and engine.frames) and now_s - engine.well_since_s >= self._fallback_after_s:
+                engine.is_well()
             passed_over = False
         else:
             engine.down_since_s = now_s if engine.down_since_s is None else engine.down_since_s
