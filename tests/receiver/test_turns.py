@@ -5,6 +5,7 @@ import sqlite3
 import threading
 
 import pytest
+import structlog
 from conftest import ManualClock
 from receiver_parts import HOUR_US, SECOND_US, Receiver, ScriptedVision, analysis, until
 
@@ -12,8 +13,10 @@ from crow_receiver.store import frames
 from crow_receiver.store.cameras import set_engines
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Store
+from crow_receiver.vision import schedule
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Analysis
+from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 
 
@@ -191,3 +194,29 @@ async def test_the_engine_is_asked_with_the_cameras_own_order_of_engines(store: 
     await until(lambda: len(asked) == 2)
     await receiver.stop()
     assert asked == [(), ("classic", "llama")]
+
+
+async def test_a_frame_that_is_put_back_again_and_again_is_told_of_once_until_one_gets_through(
+    store: Store, clock: ManualClock, vision: ScriptedVision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "RETRY_FIRST_S", 0.0)
+    down = True
+
+    def answer(request: VisionRequest) -> Analysis:
+        if down:
+            raise CrowError(Kind.UNAVAILABLE, "no_endpoint", "no server takes frames")
+        return analysis()
+
+    vision.answer = answer
+    receiver = Receiver(store, clock, vision)
+    await receiver.frame(1, HOUR_US)
+    await receiver.start()
+    with structlog.testing.capture_logs() as logs:
+        await until(lambda: len(vision.seen) >= 5)
+        assert [line["camera"] for line in logs] == ["acme/shop/till"]
+        down = False
+        await until(lambda: not receiver.scheduler._held_up)
+        down = True
+        await receiver.frame(2, HOUR_US + SECOND_US)
+        await until(lambda: len(logs) == 2)
+    await receiver.stop()

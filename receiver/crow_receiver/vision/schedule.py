@@ -63,6 +63,9 @@ class AnalysisScheduler:
         self._last_turn: dict[int, int] = {}  # by camera
         self._turn = 0
         self._since_late: dict[int, int] = {}  # by camera: turns since its last late frame
+        self._held_up: dict[
+            int, str
+        ] = {}  # by camera: the code of what last put its frames back, until one got through
 
     @property
     def under_way(self) -> set[int]:
@@ -136,11 +139,16 @@ class AnalysisScheduler:
             return
 
     async def _analyse(self, frame: PendingFrame) -> None:
+        camera = frame.camera
         try:
             await self._try(frame)
         except CrowError as error:
-            log.warning("analysis put back; the frame still waits", frame=frame.id, error=error.message)
+            if self._held_up.get(camera.id) != error.code:
+                self._held_up[camera.id] = error.code  # told once: it comes again each second while there is no engine
+                log.warning("analysis put back; the frame still waits", camera=str(camera.key), error=error.message)
             await asyncio.sleep(RETRY_FIRST_S)
+        else:
+            self._held_up.pop(camera.id, None)
 
     async def _try(self, frame: PendingFrame) -> None:
         """Raises CrowError when no engine saw the frame, or what came of it could not be written."""
