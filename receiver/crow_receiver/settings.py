@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
 from crow_receiver.vision.llama.options import MOST_SLOTS, FlashAttention, KeyValueType
 from crow_receiver.vision.openai.options import ServerUrl, is_exposed
 from crow_shared import settings
 from crow_shared.address import Address, is_loopback
+from crow_shared.errors import CrowError, Kind
 from crow_shared.settings import Environment, LogLevel, Section
 
 ENVIRONMENT_PREFIX = "CROW_RECEIVER_"
@@ -107,6 +108,7 @@ class VisionSettings(Section):
         default=30, ge=0, le=3600, description="an engine that is down for so long is passed over while it is"
     )
     model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
+    prompt: str = Field(default="shop-2", description="what models are asked: a version of ours, or a TOML file's path")
     models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
     workers: int = Field(default=1, ge=1, le=64, description="worker processes; `vision.slots` frames each at a time")
     slots: int = Field(default=0, ge=0, le=MOST_SLOTS, description="frames that llama works on at once; 0: automatic")
@@ -124,6 +126,14 @@ class VisionSettings(Section):
         if "openai" in self.engine and not self.openai.endpoints:
             raise ValueError("engine names openai, but there is no [[vision.openai.endpoints]]")
         return self
+
+    def with_options(self, **given: str | None) -> "VisionSettings":
+        """The same with those options of a command that were given. Raises CrowError(INVALID) when they do not fit."""
+        wanted = {name: value for name, value in given.items() if value is not None}
+        try:
+            return VisionSettings.model_validate(self.model_dump() | wanted)
+        except ValidationError as error:
+            raise CrowError(Kind.INVALID, "option_invalid", error.errors(include_url=False)[0]["msg"]) from None
 
 
 class OverloadSettings(Section):

@@ -389,11 +389,13 @@ def command(state: Any, *words: str) -> Result:
 
 async def test_runs_are_listed_shown_and_removed(state: Any, db: sqlite3.Connection) -> None:
     assert "nothing was described again" in command(state, "reanalyses").output
-    asked = json.dumps({"engines": [{"engine": "other", "models": ["tiny"]}], "sessions": [CLOSED]})
+    asked = json.dumps(
+        {"engines": [{"engine": "other", "models": ["tiny"], "prompt": "new+1234"}], "sessions": [CLOSED]}
+    )
     run = begun(db, asked=asked)
     await replay(state, db, run, ScriptedVision(answer))
     listed = command(state, "reanalyses").output
-    assert "other tiny" in listed
+    assert "other tiny new+1234" in listed
     assert "not dispatched" in listed
     shown = command(state, "reanalyses", str(run)).output
     assert "24 compared; 1 failed before and are described now" in shown

@@ -30,6 +30,7 @@ from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames
 from crow_receiver.store.arrivals import Arrival, store_stream
 from crow_receiver.store.store import Store, Transaction
+from crow_receiver.vision.prompt import load_prompt
 from crow_shared.frame import Frame, TimeSource
 from crow_sim.gemma import write_gemma3
 
@@ -218,7 +219,9 @@ def test_gemma_describes_frames_again(state: Path, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     ModelStore(state / "models").add("small", *write_gemma3(tmp_path))
     out = tmp_path / "difference.json"
-    arguments = ["--session", SESSION, "--engine", "llama", "--model", "small", "--json", str(out)]
+    prompt = tmp_path / "new.toml"
+    prompt.write_text('version = "new"\ninstructions = "Look."\nquestion = "What is at {camera}, in {zones}?"\n')
+    arguments = ["--session", SESSION, "--prompt", str(prompt), "--model", "small", "--json", str(out)]
     done = command(state, "reanalyse", *arguments, "--dispatch", "--yes")
     assert done.exit_code == 0, done.output
     told = json.loads(out.read_text())
@@ -226,6 +229,9 @@ def test_gemma_describes_frames_again(state: Path, tmp_path: Path) -> None:
     assert len(told["asked"]["engines"][0]["model_sha256"]) == 64
     assert told["difference"]["compared"] == 2
     assert {frame["now"]["provenance"]["model"] for frame in told["frames"]} == {"small"}
+    assert {frame["now"]["provenance"]["prompt_version"] for frame in told["frames"]} == {
+        load_prompt(str(prompt)).version
+    }
     assert "1 batches are told again" in done.stdout
     assert faults(state) == []
 
@@ -237,6 +243,11 @@ def test_gemma_describes_frames_again(state: Path, tmp_path: Path) -> None:
         (("--session", SESSION, "--camera", "acme/shop/till"), "say which frames"),
         (("--camera", "acme/shop/till", "--from", "2027-01-15T08:00:05Z"), "say which frames"),
         (("--session", "nowhere"), "there is no session nowhere"),
+        (
+            ("--camera", "acme/shop/till", "--from", "2027-01-16T08:00:00Z", "--to", "2027-01-16T09:00:00Z"),
+            "no session in that time",
+        ),
+        (("--session", SESSION, "--json", "nowhere/difference.json"), "there is no directory 'nowhere'"),
         (("--session", SESSION, "--engine", "llama"), "vision.engine names llama, but"),
     ],
 )

@@ -9,39 +9,30 @@ from typing import get_args
 import click
 
 from crow_receiver.cli.context import Context
-from crow_receiver.settings import EngineName, VisionSettings
+from crow_receiver.cli.output_file import OutputFile
+from crow_receiver.settings import EngineName
 from crow_receiver.vision.choose import choose_engines
 from crow_shared import log
 from crow_shared.clock import SystemClock
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 _ENGINES = get_args(EngineName)
-
-
-def _in_a_directory(_context: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
-    """Refuses a file that could not be written: better before a long evaluation than after it."""
-    if file is not None and not file.parent.is_dir():
-        raise click.BadParameter(f"there is no directory {str(file.parent)!r}")
-    return file
 
 
 @click.command("eval")
 @click.argument("folder", metavar="DATASET", type=_FOLDER)
 @click.option("--engine", type=click.Choice(_ENGINES), help="Default: as the settings say.")
+@click.option("--prompt", help="A version of ours, or a TOML file. Default: as the settings say.")
 @click.option("--clips", type=_FOLDER, help="Where the data set's clips lie, if not in its folder.")
 @click.option("--labelled-only", is_flag=True, help="Leave out a clip's frames that have no label.")
-@click.option(
-    "--json", "json_file", type=_FILE, callback=_in_a_directory, help="Write scores and answers to this file."
-)
-@click.option(
-    "--picture", "picture_file", type=_FILE, callback=_in_a_directory, help="Write a confusion picture (SVG) here."
-)
+@click.option("--json", "json_file", type=OutputFile(), help="Write scores and answers to this file.")
+@click.option("--picture", "picture_file", type=OutputFile(), help="Write a confusion picture (SVG) here.")
 @click.pass_obj
 def evaluate(
     context: Context,
     folder: Path,
     engine: str | None,
+    prompt: str | None,
     clips: Path | None,
     labelled_only: bool,
     json_file: Path | None,
@@ -57,9 +48,7 @@ def evaluate(
 
     log.configure("warning")
     dataset = evaluation.load_dataset(folder, clips)
-    settings = context.settings.vision
-    if engine is not None:
-        settings = VisionSettings.model_validate(settings.model_dump() | {"engine": engine})
+    settings = context.settings.vision.with_options(engine=engine, prompt=prompt)
     choices = choose_engines(settings, context.settings.models_path)
     for choice in choices:
         click.echo(choice.reason, err=True)

@@ -15,6 +15,7 @@ import click
 
 from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
+from crow_receiver.cli.output_file import OutputFile
 from crow_receiver.cli.table import echo_table, printable
 from crow_receiver.reanalysis.difference import Difference, pair_as_json, summary
 from crow_receiver.session.records import BatchLimits
@@ -31,7 +32,6 @@ from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 
 _ALL_TIMES = (-(2**62), 2**62)
-_FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 @click.command()
@@ -40,12 +40,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 @click.option("--from", "from_us", type=MomentArgument(), help="Frames captured from then on.")
 @click.option("--to", "to_us", type=MomentArgument(), help="Frames captured before then.")
 @click.option("--engine", type=click.Choice(get_args(EngineName)), help="Default: as the settings say.")
+@click.option("--prompt", help="A version of ours, or a TOML file. Default: as the settings say.")
 @click.option("--model", help="A name of `crow-receiver model list`. Default: as the settings say.")
 @click.option("--limit", type=click.IntRange(1), help="Describe so many frames at most, this time.")
 @click.option("--again", is_flag=True, help="Begin anew where the same was asked for before.")
 @click.option("--dispatch", is_flag=True, help="Tell of the frames again with the run's answers, once it is complete.")
 @click.option("--yes", is_flag=True, help="Do not ask before that.")
-@click.option("--json", "json_file", type=_FILE, help="Write the difference and all frames to this file.")
+@click.option("--json", "json_file", type=OutputFile(), help="Write the difference and all frames to this file.")
 @click.pass_obj
 def reanalyse(
     context: Context,
@@ -54,6 +55,7 @@ def reanalyse(
     from_us: int | None,
     to_us: int | None,
     engine: str | None,
+    prompt: str | None,
     model: str | None,
     limit: int | None,
     again: bool,
@@ -68,7 +70,7 @@ def reanalyse(
     it shows the difference again.
     """
     log.configure("warning")
-    settings = _settings(context.settings.vision, engine, model)
+    settings = context.settings.vision.with_options(engine=engine, prompt=prompt, model=model)
     choices = choose_engines(settings, context.settings.models_path)
     span = _span(session_ids, camera, from_us, to_us)
     asked = {"engines": [_facts(choice) for choice in choices], **_asked(session_ids, camera, span)}
@@ -82,7 +84,8 @@ def reanalyse(
         if reanalyses.by_id(db, run_id).told:
             click.echo(f"run {run_id} was dispatched: it takes no more frames; --again begins another", err=True)
         elif before.done < before.kept:
-            _describe(context, db, settings, choices, run_id, chosen, span, min(limit or sys.maxsize, before.kept))
+            most = min(limit or sys.maxsize, before.kept - before.done)
+            _describe(context, db, settings, choices, run_id, chosen, span, most)
         run = reanalyses.by_id(db, run_id)
         _show(db, run, json_file)
         if dispatch:
@@ -91,7 +94,7 @@ def reanalyse(
 
 @click.command("reanalyses")
 @click.argument("run_id", metavar="[RUN]", type=int, required=False)
-@click.option("--json", "json_file", type=_FILE, help="Write the run's difference and all frames to this file.")
+@click.option("--json", "json_file", type=OutputFile(), help="Write the run's difference and all frames to this file.")
 @click.option("--remove", is_flag=True, help="Let the run go with all its answers.")
 @click.pass_obj
 def list_reanalyses(context: Context, run_id: int | None, json_file: Path | None, remove: bool) -> None:
@@ -107,12 +110,6 @@ def list_reanalyses(context: Context, run_id: int | None, json_file: Path | None
             click.echo(f"run {run_id} is removed")
         else:
             _show(db, reanalyses.by_id(db, run_id), json_file)
-
-
-def _settings(settings: VisionSettings, engine: str | None, model: str | None) -> VisionSettings:
-    wanted = {"engine": engine, "model": model}
-    changes = {name: value for name, value in wanted.items() if value is not None}
-    return VisionSettings.model_validate(settings.model_dump() | changes)
 
 
 def _span(
@@ -141,6 +138,7 @@ def _facts(choice: Choice) -> dict[str, Any]:
         "models": [endpoint.model for endpoint in worker.openai.endpoints] or [worker.model],
         "model_sha256": worker.model_sha256,
         "mmproj_sha256": worker.mmproj_sha256,
+        "prompt": "" if worker.engine == "classic" else worker.prompt.version,
     }
 
 
@@ -155,7 +153,10 @@ def _sessions(
     known = cameras.find(db, camera)
     if known is None:
         raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {camera}")
-    return reanalyses.sessions_between(db, known.id, *span)
+    found = reanalyses.sessions_between(db, known.id, *span)
+    if not found:
+        raise CrowError(Kind.NOT_FOUND, "session_unknown", f"{camera} has no session in that time")
+    return found
 
 
 def _found(db: sqlite3.Connection, run_id: int, sessions: Sequence[str], span: tuple[int, int]) -> Found:
@@ -272,7 +273,9 @@ def _list(runs: Sequence[Run]) -> None:
 
 
 def _who(run: Run) -> str:
-    return ", then ".join(" ".join([one["engine"], *filter(None, one["models"])]) for one in run.asked["engines"])
+    return ", then ".join(
+        " ".join(filter(None, [one["engine"], *one["models"], one["prompt"]])) for one in run.asked["engines"]
+    )
 
 
 def _state(run: Run) -> str:

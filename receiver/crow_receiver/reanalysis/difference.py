@@ -4,6 +4,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any
 
 from crow_receiver.store.reanalyses import Pair
@@ -11,6 +12,7 @@ from crow_receiver.vision.schema import Action, Analysis, Scene
 from crow_shared.cli import iso
 
 MOST_SHOWN = 5  # of the frames that differ most
+MOST_CHARS = 160  # of a description in the summary
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ def _counted_line(counted: Counted) -> str:
 def _scene_line(scene: Scene) -> str:
     actions = "".join(f", {action} {count}" for action, count in sorted(_actions(scene).items()))
     queue = "" if scene.queue_length is None else f", queue {scene.queue_length}"
-    return f"[people {len(scene.people)}{actions}{queue}] {scene.description}"
+    return f"[people {len(scene.people)}{actions}{queue}] {shorten(scene.description, MOST_CHARS, placeholder=' …')}"
 
 
 def _actions(scene: Scene) -> Counter[Action]:

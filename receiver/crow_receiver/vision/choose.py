@@ -12,6 +12,7 @@ from crow_receiver.models.store import InstalledModel, ModelStore
 from crow_receiver.settings import EngineName, OpenAiEndpointSettings, VisionSettings
 from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.openai.options import Endpoint, OpenAiOptions
+from crow_receiver.vision.prompt import load_prompt
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
 
@@ -40,8 +41,8 @@ def choose_engines(
     """The engines as the settings want them, in their order, as far as they can be had.
 
     `auto` takes llama where both the library and weights are installed, else classic. Raises CrowError: NOT_FOUND when
-    an engine, a model or a key that the settings name is missing, CORRUPT for a manifest that cannot be read, INVALID
-    for a key that is none.
+    an engine, a model, a key or a prompt that the settings name is missing, CORRUPT for a manifest that cannot be read,
+    INVALID for a key or a prompt that is none.
     """
     choices: dict[str, Choice] = {}
     for name in settings.engine:
@@ -93,7 +94,10 @@ def _openai(settings: VisionSettings, environ: Mapping[str, str]) -> Choice:
         give_up_s=settings.deadline_s * _SHARE_OF_DEADLINE,
     )
     servers = ", ".join(f"{endpoint.model} at {endpoint.url}" for endpoint in endpoints)
-    return Choice(WorkerConfig(engine="openai", openai=options), f"Having frames described by {servers}.")
+    return Choice(
+        WorkerConfig(engine="openai", openai=options, prompt=load_prompt(settings.prompt)),
+        f"Having frames described by {servers}.",
+    )
 
 
 def _api_key(endpoint: OpenAiEndpointSettings, environ: Mapping[str, str]) -> SecretStr:
@@ -126,6 +130,7 @@ def _llama(settings: VisionSettings, model: InstalledModel) -> WorkerConfig:
         mmproj_path=str(model.mmproj_path),
         mmproj_sha256=model.manifest.mmproj.sha256,
         llama=llama_settings(settings),
+        prompt=load_prompt(settings.prompt),
     )
 
 

@@ -1,16 +1,22 @@
-"""The words around the picture, from a versioned file."""
+"""The words around the picture, from a versioned file: one of ours, or one of the operator's."""
 
 import json
 import tomllib
+from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
+from string import Formatter
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from crow_receiver.vision.port import VisionRequest
-from crow_receiver.vision.zones import areas, in_words
+from crow_shared.errors import CrowError, Kind
 
 SHOP_PROMPT = "shop-2"
 _MOST_NAME_CHARS = 80
+_MOST_PROMPT_CHARS = 20_000  # far beyond what the context takes, and small beside what a worker is told
+_PLACES = frozenset({"camera", "zones"})  # what a question may ask for
 
 
 class Prompt(BaseModel):
@@ -18,20 +24,54 @@ class Prompt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: str
-    instructions: str
-    question: str
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,49}$")]
+    instructions: Annotated[str, Field(min_length=1, max_length=_MOST_PROMPT_CHARS)]
+    question: Annotated[str, Field(min_length=1, max_length=_MOST_PROMPT_CHARS)]
+
+    @field_validator("question")
+    @classmethod
+    def _asks_for_what_there_is(cls, question: str) -> str:
+        for _, place, form, conversion in Formatter().parse(question):
+            if place is not None and (place not in _PLACES or form or conversion):
+                raise ValueError(f"{{{place}}} is unknown: there are {{camera}} and {{zones}}; write {{{{ for a brace")
+        return question
 
     def question_for(self, request: VisionRequest) -> str:
         """The question about one frame; names appear as quoted strings, without control characters."""
+        from crow_receiver.vision.zones import areas, in_words  # noqa: PLC0415 — loads OpenCV, which workers have
+
         zones = "; ".join(f"{_quoted(area.name)} ({in_words(area)})" for area in areas(request.zones))
         return self.question.strip().format(camera=_quoted(request.camera_name), zones=zones)
 
 
-def load_prompt(version: str = SHOP_PROMPT) -> Prompt:
-    """The prompt of that version."""
-    text = files("crow_receiver.vision.prompts").joinpath(f"{version}.toml").read_text(encoding="utf-8")
-    return Prompt.model_validate(tomllib.loads(text))
+def load_prompt(name: str = SHOP_PROMPT) -> Prompt:
+    """The prompt of one of our versions, or of a TOML file of the operator's, whose name has a `/` or ends in `.toml`.
+
+    Such a file's version gets the first digits of its sha256, so that two that say the same version are told apart.
+    Raises CrowError: NOT_FOUND when it cannot be read, INVALID when it is no prompt.
+    """
+    ours = "/" not in name and not name.endswith(".toml")
+    try:
+        place = files("crow_receiver.vision.prompts").joinpath(f"{name}.toml") if ours else Path(name)
+        content = place.read_bytes()
+    except OSError as error:
+        why = "there is no such version of ours" if ours else error.strerror or str(error)
+        raise CrowError(Kind.NOT_FOUND, "prompt_missing", f"cannot read the prompt {name}: {why}") from None
+    try:
+        prompt = Prompt.model_validate(tomllib.loads(content.decode()))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _invalid(name, f"{where}: {first['msg']}") from None
+    except ValueError as error:  # no UTF-8, no TOML
+        raise _invalid(name, str(error)) from None
+    if ours:
+        return prompt
+    return prompt.model_copy(update={"version": f"{prompt.version}+{sha256(content).hexdigest()[:8]}"})
+
+
+def _invalid(name: str, why: str) -> CrowError:
+    return CrowError(Kind.INVALID, "prompt_invalid", f"{name} is no prompt: {why}")
 
 
 def _quoted(name: str) -> str:

@@ -18,7 +18,7 @@ from crow_receiver.vision.llama.plan import most_logits, plan_for
 from crow_receiver.vision.llama.quantization import quantization_of
 from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.port import Finished, VisionRequest
-from crow_receiver.vision.prompt import Prompt, load_prompt
+from crow_receiver.vision.prompt import Prompt
 from crow_receiver.vision.usage import Usage
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_receiver.vision.zones import areas
@@ -74,7 +74,7 @@ class LlamaEngine:
         check_file(model_path, config.model_sha256)
         check_file(mmproj_path, config.mmproj_sha256)
         options = plan_for(config.llama, model_path, mmproj_path, this_machine()).options
-        engine = cls(GemmaModel(model_path, mmproj_path, options), load_prompt(), options)
+        engine = cls(GemmaModel(model_path, mmproj_path, options), config.prompt, options)
         engine.model, engine.model_sha256 = config.model, config.model_sha256
         engine.quantization = quantization_of(read_header(model_path))
         return engine

@@ -19,7 +19,7 @@ from crow_receiver.vision.openai.server import Server
 from crow_receiver.vision.openai.servers import Servers
 from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.port import Finished, VisionRequest
-from crow_receiver.vision.prompt import load_prompt
+from crow_receiver.vision.prompt import Prompt
 from crow_receiver.vision.usage import Usage
 from crow_receiver.vision.zones import areas
 from crow_shared.errors import CrowError
@@ -40,11 +40,11 @@ class OpenAiEngine:
         "which weights a server runs under the model's name is not known here",
     )
 
-    def __init__(self, options: OpenAiOptions) -> None:
+    def __init__(self, options: OpenAiOptions, prompt: Prompt) -> None:
         """Raises CrowError(INVALID) for a server that cannot be asked as the settings say. Asks none yet."""
         self._options = options
-        self._prompt = load_prompt()
-        self.prompt_version: str | None = self._prompt.version
+        self._prompt = prompt
+        self.prompt_version: str | None = prompt.version
         self.slots = sum(endpoint.max_in_flight for endpoint in options.endpoints)
         self.least_side = (options.long_side, options.long_side)
         self._loop = asyncio.new_event_loop()

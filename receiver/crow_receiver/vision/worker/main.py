@@ -45,7 +45,7 @@ def load_engine(config: WorkerConfig) -> Engine:
     if config.engine == "openai":
         from crow_receiver.vision.openai.engine import OpenAiEngine  # noqa: PLC0415 — no other engine needs HTTP
 
-        return OpenAiEngine(config.openai)
+        return OpenAiEngine(config.openai, config.prompt)
     from crow_receiver.vision.llama.engine import LlamaEngine  # noqa: PLC0415 — llama.cpp is an optional extra
 
     return LlamaEngine.load(config)

@@ -13,11 +13,12 @@ A message is a header of JSON and a body of bytes, each preceded by its length a
 import struct
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.openai.options import OpenAiOptions
 from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.prompt import Prompt, load_prompt
 from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
 from crow_shared.frame import MAX_PICTURE_BYTES, Encoding
@@ -33,7 +34,10 @@ class _Message(BaseModel):
 
 
 class WorkerConfig(_Message):
-    """Which engine a worker runs, and on what: model, files and `llama` are for llama, `openai` for openai."""
+    """Which engine a worker runs, and on what: model, files and `llama` are for llama, `openai` for openai.
+
+    `prompt` is what both of them ask; classic asks nothing.
+    """
 
     engine: Literal["llama", "classic", "openai"]
     model: str = ""
@@ -43,6 +47,7 @@ class WorkerConfig(_Message):
     mmproj_sha256: str = ""
     llama: LlamaSettings = LlamaSettings()
     openai: OpenAiOptions = OpenAiOptions()
+    prompt: Prompt = Field(default_factory=load_prompt)
 
 
 class Describe(_Message):
