@@ -1,6 +1,7 @@
 """Drawn pictures, requests, and a small real Gemma-3."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import cv2
@@ -70,3 +71,13 @@ def llama_config(model: Path, mmproj: Path) -> WorkerConfig:
         mmproj_sha256=hashlib.sha256(mmproj.read_bytes()).hexdigest(),
         llama=LlamaSettings(threads=1, slots=4),
     )
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "Z"

@@ -6,6 +6,7 @@ import openai_server
 import pytest
 from counted_line import free_port, until
 from openai_server import SCENE, serving
+from vision_parts import gone
 
 from crow_sim.line import DaemonService, ReceiverService
 from crow_sim.rtsp.server import RtspServer
@@ -38,7 +39,7 @@ def test_a_receiver_stops_with_a_frame_under_way_and_does_it_later(tmp_path: Pat
             workers = children(receiver.process.pid)
             assert workers
             assert receiver.stop() == 0
-            assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+            assert all(gone(pid) for pid in workers)
             (seen,) = receiver.json("status")["cameras"]
             assert (seen["analysed"], seen["failed"]) == (0, 0)
             assert seen["waiting"] > 0

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -12,12 +11,12 @@ from pathlib import Path
 import pytest
 import structlog
 from faulty_worker import PROGRAM, SLOTS
-from vision_parts import request, shop_picture
+from vision_parts import gone, request, shop_picture
 
 from crow_receiver.vision.supervisor import process, workers
 from crow_receiver.vision.supervisor.job import Limits
 from crow_receiver.vision.supervisor.workers import WorkerVision
-from crow_receiver.vision.worker.protocol import LENGTHS, MAX_HEADER_BYTES, WorkerConfig, packed, unpacked_lengths
+from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
 
 CLASSIC = WorkerConfig(engine="classic")
@@ -46,15 +45,6 @@ async def failure(call: Awaitable[object]) -> CrowError:
     with pytest.raises(CrowError) as caught:
         await call
     return caught.value
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return state == "Z"
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -391,38 +381,3 @@ async def test_what_a_dying_worker_said_is_in_the_log(vision: WorkerVision) -> N
     (ended,) = [line for line in logs if line["event"] == "vision worker ended"]
     assert ended["how"] == "was killed by SIGABRT"
     assert ended["log_level"] == "warning"
-
-
-def test_a_worker_ends_with_its_input() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "crow_receiver.vision.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as worker:
-        assert worker.stdin
-        worker.stdin.close()
-        assert worker.wait(20) == 0
-
-
-def test_a_worker_dies_with_its_supervisor_even_if_its_input_never_ends() -> None:
-    script = (
-        "import subprocess, sys\n"
-        "worker = subprocess.Popen([sys.executable, '-m', 'crow_receiver.vision.worker'])\n"
-        "print(worker.pid, flush=True)\n"
-        "worker.wait()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdin
-        assert parent.stdout
-        pid = int(parent.stdout.readline())
-        parent.stdin.write(packed(CLASSIC))
-        parent.stdin.flush()
-        assert parent.stdout.read(LENGTHS.size), "the worker is ready"
-        parent.kill()
-        parent.wait()
-        asyncio.run(until(lambda: gone(pid)))
-
-
-def test_a_message_beyond_the_bounds_is_refused_before_it_is_read() -> None:
-    for lengths in ((MAX_HEADER_BYTES + 1, 0), (0, 1 << 31)):
-        with pytest.raises(CrowError) as caught:
-            unpacked_lengths(lengths[0].to_bytes(4, "big") + lengths[1].to_bytes(4, "big"))
-        assert caught.value.code == "worker_protocol"
