@@ -108,6 +108,17 @@ async def finished_before(stop: asyncio.Event, step: Coroutine[Any, Any, None]) 
         await asyncio.gather(running, stopping, return_exceptions=True)
 
 
+async def all_of(*steps: Coroutine[Any, Any, None]) -> None:
+    """Runs steps of the start together; when one fails, or the call is cancelled, none goes on when it raises."""
+    running = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
 async def within(deadline_s: float, what: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs one step of an orderly stop; when it outlasts the deadline, says so and goes on with the next."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crow_shared.lifecycle import Notifier, Tasks, finished, finished_before, stop_on_signals, within
+from crow_shared.lifecycle import Notifier, Tasks, all_of, finished, finished_before, stop_on_signals, within
 
 
 @pytest.fixture
@@ -109,3 +109,21 @@ async def test_a_start_that_fails_says_why() -> None:
 
     with pytest.raises(RuntimeError, match="no model"):
         await finished_before(asyncio.Event(), fail())
+
+
+async def test_when_one_of_several_steps_fails_none_of_the_others_goes_on() -> None:
+    ended = []
+
+    async def long() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("long")
+
+    async def failing() -> None:
+        raise ValueError("it does not start")
+
+    with pytest.raises(ValueError, match="it does not start"):
+        await all_of(long(), failing())
+    assert ended == ["long"]

@@ -21,6 +21,7 @@ from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
 from crow_receiver.vision.schema import Analysis, PassedOver
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError
+from crow_shared.lifecycle import all_of
 
 log = structlog.get_logger()
 
@@ -91,13 +92,9 @@ class FallbackVision:
 
         Raises CrowError when one cannot start; then none is left running.
         """
-        starting = [asyncio.create_task(engine.vision.start()) for engine in self._engines.values()]
         try:
-            await asyncio.gather(*starting)
+            await all_of(*(engine.vision.start() for engine in self._engines.values()))
         except BaseException:
-            for task in starting:
-                task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
             await self.close()
             raise
 

@@ -26,6 +26,7 @@ from crow_receiver.vision.supervisor.placement import place_next
 from crow_receiver.vision.supervisor.process import WORKER_PROGRAM, WorkerProcess
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
+from crow_shared.lifecycle import all_of
 
 log = structlog.get_logger()
 
@@ -94,13 +95,9 @@ class WorkerVision:
 
         Raises CrowError when one cannot, with the reason; then none is left running.
         """
-        starting = [asyncio.create_task(self._start_worker(place, self._config)) for place in range(self._places)]
         try:
-            await asyncio.gather(*starting)
+            await all_of(*(self._start_worker(place, self._config) for place in range(self._places)))
         except BaseException:
-            for task in starting:
-                task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
             await self.close()
             raise
         ready = self._workers[0].ready
