@@ -23,8 +23,10 @@ from vision_parts import shop_picture
 from crow_receiver.audit.audit import audit
 from crow_receiver.audit.numbers import ALWAYS
 from crow_receiver.cli.main import main
+from crow_receiver.messages.interaction import batch_message_id
 from crow_receiver.models.store import ModelStore
 from crow_receiver.queue.embedded import EmbeddedQueue
+from crow_receiver.queue.port import INTERACTION_QUEUE
 from crow_receiver.session import records
 from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames
@@ -33,6 +35,7 @@ from crow_receiver.store.store import Store, Transaction
 from crow_receiver.vision.prompt import load_prompt
 from crow_shared.frame import Frame, TimeSource
 from crow_sim.gemma import write_gemma3
+from crow_sim.line import ReceiverService
 
 FRAMES = 40
 SESSION = "acme.shop.till.20270115T080000000Z"
@@ -211,6 +214,38 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(state: Path) -> None:
     assert running.returncode == 1, said
     assert "the same command goes on" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.line
+def test_a_receiver_that_runs_meanwhile_takes_the_revisions_to_the_queues(tmp_path: Path) -> None:
+    state = tmp_path / "receiver"
+    store = Store(state)
+    asyncio.run(fill(store, 20))
+    store.close()
+    settings = {
+        "CROW_RECEIVER_GRPC__LISTEN": "127.0.0.1:0",
+        "CROW_RECEIVER_REST__LISTEN": "127.0.0.1:0",
+        "CROW_RECEIVER_VISION__ENGINE": "classic",
+        "CROW_RECEIVER_RETENTION__PICTURES_H": "8760",  # the frames' clock is not that of the receiver
+        "CROW_RECEIVER_RETENTION__RECORDS_H": "8760",
+    }
+    with ReceiverService(state, settings) as receiver:
+        receiver.run("reanalyse", "--session", SESSION, "--session", NEXT, "--dispatch", "--yes")
+
+        def waiting() -> int:
+            return int(rows(state, "select count(*) from outbox where dispatched_us is null")[0][0])
+
+        deadline = time.monotonic() + 30
+        while waiting():
+            assert time.monotonic() < deadline, "messages wait"
+            time.sleep(0.05)
+        queued = {
+            message["messageId"] for message in receiver.json("queue", "peek", INTERACTION_QUEUE, "--limit", "50")
+        }
+        assert receiver.json("audit")["ok"]
+        assert receiver.stop() == 0
+    ids = {batch_message_id(session, index, told) for session in (SESSION, NEXT) for index in (0, 1) for told in (0, 1)}
+    assert queued == ids
 
 
 @pytest.mark.llama
