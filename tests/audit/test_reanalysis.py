@@ -15,12 +15,13 @@ from receiver_parts import HOUR_US, SECOND_US, ScriptedVision, analysis
 from crow_receiver.cli.main import main
 from crow_receiver.erasure import Eraser
 from crow_receiver.queue.port import INTERACTION_QUEUE, PATTERN_QUEUE
-from crow_receiver.reanalysis.replay import Replay
+from crow_receiver.reanalysis.replay import STRETCH_US, Replay, Stretch, stretches
 from crow_receiver.reanalysis.telling import tell
 from crow_receiver.retention import Retention
 from crow_receiver.session import records
 from crow_receiver.session.records import BatchLimits, Revised
 from crow_receiver.store import erasures, reanalyses
+from crow_receiver.store.sessions import find_session
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Activity, Analysis, Movement, Person, Role
 from crow_shared.database import connect, transaction
@@ -59,7 +60,9 @@ async def replay(
     most: int = 1000,
     span: tuple[int, int] = ALWAYS,
 ) -> None:
-    await Replay(db, state.directory / "pictures", vision, run, lambda: None).run(sessions, *span, most)
+    found = [find_session(db, session_id) for session_id in sessions]
+    wanted = [one for session in found if session is not None for one in stretches(session, *span, split=False)]
+    await Replay(db, state.directory / "pictures", vision, run, lambda: None).run(wanted, most)
 
 
 async def replayed(
@@ -118,6 +121,22 @@ async def test_a_span_is_described_alone(state: Any, db: sqlite3.Connection) -> 
     await replay(state, db, run, ScriptedVision(answer), span=span)
     assert [pair.capture_us for pair in reanalyses.pairs(db, run, CLOSED)] == [span[0], span[0] + 5 * SECOND_US]
     assert reanalyses.found(db, run, CLOSED, *span) == reanalyses.Found(2, 2, 0, 0, 0, 0, 0)
+
+
+async def test_stretches_hold_every_frame_once(state: Any, db: sqlite3.Connection) -> None:
+    state.tamper("update session set last_capture_us = first_capture_us + ? where id = ?", 2 * STRETCH_US, CLOSED)
+    session = find_session(db, CLOSED)
+    assert session is not None
+    first_us, last_us = session.first_capture_us, session.last_capture_us
+    whole = Stretch(CLOSED, first_us, last_us + 1)
+    assert stretches(session, *ALWAYS, split=False) == [whole]
+    assert stretches(session, *ALWAYS, split=True) == [
+        Stretch(CLOSED, first_us, first_us + STRETCH_US),
+        Stretch(CLOSED, first_us + STRETCH_US, last_us),
+        Stretch(CLOSED, last_us, last_us + 1),
+    ]
+    assert stretches(session, first_us + 1, first_us + 3, split=True) == [Stretch(CLOSED, first_us + 1, first_us + 3)]
+    assert stretches(session, last_us + 1, ALWAYS[1], split=True) == []
 
 
 async def test_what_can_be_described_again_is_counted(state: Any, db: sqlite3.Connection) -> None:

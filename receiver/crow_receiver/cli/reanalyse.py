@@ -182,12 +182,15 @@ def _describe(
     span: tuple[int, int],
     most: int,
 ) -> None:
-    from crow_receiver.reanalysis.replay import Replay  # noqa: PLC0415 — what it takes loads for this command only
+    from crow_receiver.reanalysis.replay import Replay, stretches  # noqa: PLC0415 — what it takes loads for this command only
     from crow_receiver.vision.assembly import assembled  # noqa: PLC0415
 
     for choice in choices:
         click.echo(choice.reason, err=True)
     vision = assembled(choices, settings, SystemClock())
+    compares = any(choice.engine == "classic" for choice in choices)  # a camera's frames with those before
+    found = [session for one in sessions if (session := find_session(db, one)) is not None]
+    wanted = [stretch for session in found for stretch in stretches(session, *span, split=not compares)]
 
     async def described() -> None:
         await vision.start()
@@ -199,7 +202,7 @@ def _describe(
                     bar.update(1, (bar.pos + 1) / (time.monotonic() - began_s))
 
                 replay = Replay(db, context.settings.state_path / "pictures", vision, run_id, progress)
-                await replay.run(sessions, *span, most)
+                await replay.run(wanted, most)
         finally:
             await vision.close()
 

@@ -1,10 +1,10 @@
 """Has the kept frames of a run described, beside a receiver that may be running.
 
 Invariants
-1. A session's frames are described one after the other, by their capture times, as if its camera were alone: engines
-   compare a camera's frames. Of different sessions as many are under way as the engine has slots.
-2. Each answer is on disk before the next frame of its session is begun. Whatever ends the run, going on begins with the
-   first frame that has no answer.
+1. A stretch's frames are described one after the other, by their capture times, as if its camera were alone: engines
+   may compare a camera's frames. As many stretches are under way as the engine has slots.
+2. Each answer is on disk before the next frame of its stretch is begun. Whatever ends the run, going on begins with the
+   frames that have no answer.
 3. A frame fails with its reason when the engine says so, or after `TRIES` tries at which it killed a worker, outlasted
    it, or made a server fail. An engine that cannot serve ends the run; that is no frame's fault.
 4. Nothing is read or written for longer than a statement or a short transaction: the receiver goes on beside it.
@@ -15,11 +15,13 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from crow_receiver.store import reanalyses
 from crow_receiver.store.frames import PendingFrame
+from crow_receiver.store.sessions import SessionRow
 from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
 from crow_receiver.vision.schedule import RETRY_FIRST_S, TRIES
 from crow_receiver.vision.schema import Analysis
@@ -28,8 +30,28 @@ from crow_shared.errors import CrowError
 from crow_shared.segments import read_segment
 
 PAGE_FRAMES = 64
+STRETCH_US = 300_000_000
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A session's frames between two capture times in µs since the Unix epoch, the second excluded."""
+
+    session_id: str
+    from_us: int
+    to_us: int
+
+
+def stretches(session: SessionRow, from_us: int, to_us: int, *, split: bool) -> list[Stretch]:
+    """The session's stretches between two capture times: one, or with `split` one for each five minutes."""
+    first_us, end_us = max(from_us, session.first_capture_us), min(to_us, session.last_capture_us + 1)
+    length_us = STRETCH_US if split else max(1, end_us - first_us)
+    return [
+        Stretch(session.id, start_us, min(start_us + length_us, end_us))
+        for start_us in range(first_us, end_us, length_us)
+    ]
 
 
 class Replay:
@@ -47,17 +69,17 @@ class Replay:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay-disk")
         self._left = 0
 
-    async def run(self, session_ids: Iterable[str], from_us: int, to_us: int, most: int) -> None:
-        """Has up to `most` frames of the sessions described that were captured between these times, the end excluded.
+    async def run(self, wanted: Iterable[Stretch], most: int) -> None:
+        """Has up to `most` frames of these stretches described.
 
         Raises CrowError when the engine cannot serve or the disk fails; answers until then are kept.
         """
-        waiting = deque(session_ids)
+        waiting = deque(wanted)
         self._left = most
 
         async def line() -> None:
             while waiting:
-                await self._session(waiting.popleft(), from_us, to_us)
+                await self._describe(waiting.popleft())
 
         try:
             async with asyncio.TaskGroup() as lines:
@@ -68,9 +90,9 @@ class Replay:
         finally:
             self._thread.shutdown()
 
-    async def _session(self, session_id: str, from_us: int, to_us: int) -> None:
-        after = (from_us, -1)
-        while frames := await self._page(session_id, after, to_us):
+    async def _describe(self, stretch: Stretch) -> None:
+        after = (stretch.from_us, -1)
+        while frames := await self._page(stretch, after):
             for frame in frames:
                 if self._left <= 0:
                     return
@@ -79,10 +101,9 @@ class Replay:
                 self._progress()
             after = (frames[-1].capture_us, frames[-1].id)
 
-    async def _page(self, session_id: str, after: tuple[int, int], to_us: int) -> list[PendingFrame]:
-        return await self._on_disk(
-            lambda: reanalyses.next_frames(self._db, self._run, session_id, to_us, after, PAGE_FRAMES)
-        )
+    async def _page(self, stretch: Stretch, after: tuple[int, int]) -> list[PendingFrame]:
+        where = (stretch.session_id, stretch.to_us, after)
+        return await self._on_disk(lambda: reanalyses.next_frames(self._db, self._run, *where, PAGE_FRAMES))
 
     async def _answer(self, frame: PendingFrame) -> tuple[Analysis | None, str | None]:
         """An analysis, or the reason why there is none."""
