@@ -109,11 +109,13 @@ async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
 class Receiver:
     """Store, sessions and scheduler with a scripted engine and a clock that the test moves."""
 
-    def __init__(self, store: Store, clock: ManualClock, vision: ScriptedVision) -> None:
+    def __init__(
+        self, store: Store, clock: ManualClock, vision: ScriptedVision, *, tells_previous: bool = False
+    ) -> None:
         self.store, self.clock, self.vision = store, clock, vision
         waiting = asyncio.Event()
         self.directory = SessionDirectory(store, clock, LIMITS, GAP_S, lambda: None, waiting.set)
-        self.scheduler = AnalysisScheduler(store, vision, self.directory, clock, waiting)
+        self.scheduler = AnalysisScheduler(store, vision, self.directory, clock, waiting, tells_previous=tells_previous)
         self.outbox = StoredOutbox(store)
 
     async def start(self) -> None:

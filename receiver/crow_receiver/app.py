@@ -39,7 +39,7 @@ from crow_receiver.settings import ReceiverSettings
 from crow_receiver.store.outbox import StoredOutbox
 from crow_receiver.store.store import Store
 from crow_receiver.vision.assembly import assembled
-from crow_receiver.vision.choose import choose_engines
+from crow_receiver.vision.choose import choose_engines, tells_previous
 from crow_receiver.vision.engine_watch import watch_engines
 from crow_receiver.vision.schedule import AnalysisScheduler
 from crow_shared.clock import Clock, SystemClock
@@ -92,7 +92,14 @@ class Receiver:
             wake_outbox=self._dispatcher.wake,
             wake_analysis=frames_waiting.set,
         )
-        self._scheduler = AnalysisScheduler(self._store, self._vision, self._directory, clock, frames_waiting)
+        self._scheduler = AnalysisScheduler(
+            self._store,
+            self._vision,
+            self._directory,
+            clock,
+            frames_waiting,
+            tells_previous=tells_previous(settings.vision, choices),
+        )
         self._room = DiskRoom(settings.state_path, settings.retention.min_free_bytes)
         Gauge("crow_receiver_free_bytes", "Free space of the state's file system", registry=registry).set_function(
             self._room.free_bytes

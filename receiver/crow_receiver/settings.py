@@ -108,7 +108,10 @@ class VisionSettings(Section):
         default=30, ge=0, le=3600, description="an engine that is down for so long is passed over while it is"
     )
     model: str = Field(default="auto", description="a name of `crow-receiver model list`; auto: what is installed")
-    prompt: str = Field(default="shop-2", description="what models are asked: a version of ours, or a TOML file's path")
+    prompt: str = Field(default="shop-3", description="what models are asked: a version of ours, or a TOML file's path")
+    previous: Literal["description", "none"] = Field(
+        default="description", description="what models are told of the frame before, so that they can tell movement"
+    )
     models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
     workers: int = Field(default=1, ge=1, le=64, description="worker processes; `vision.slots` frames each at a time")
     slots: int = Field(default=0, ge=0, le=MOST_SLOTS, description="frames that llama works on at once; 0: automatic")

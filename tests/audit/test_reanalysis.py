@@ -22,7 +22,7 @@ from crow_receiver.session import records
 from crow_receiver.session.records import BatchLimits, Revised
 from crow_receiver.store import erasures, reanalyses
 from crow_receiver.store.sessions import find_session
-from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.port import Previous, VisionRequest
 from crow_receiver.vision.schema import Activity, Analysis, Movement, Person, Role
 from crow_shared.database import connect, transaction
 from crow_shared.errors import CrowError, Kind
@@ -423,3 +423,21 @@ async def test_runs_are_listed_shown_and_removed(state: Any, db: sqlite3.Connect
     assert command(state, "reanalyses", "--remove").exit_code == 2
     assert command(state, "reanalyses", str(run), "--remove").exit_code == 0
     assert command(state, "reanalyses", str(run)).exit_code == 2
+
+
+async def test_a_run_hears_what_it_said_itself_of_the_frame_before(state: Any, db: sqlite3.Connection) -> None:
+    heard: list[Previous | None] = []
+
+    def how(request: VisionRequest) -> Analysis:
+        heard.append(request.previous)
+        return answer(request)
+
+    run = begun(db)
+    (session,) = [find_session(db, CLOSED)]
+    assert session is not None
+    wanted = stretches(session, *ALWAYS, split=False)
+    pictures = state.directory / "pictures"
+    await Replay(db, pictures, ScriptedVision(how), run, lambda: None, tells_previous=True).run(wanted, 1000)
+    assert heard[0] is None
+    assert all(previous is not None and previous.description.startswith("Again at") for previous in heard[1:])
+    assert len(heard) > 1

@@ -45,7 +45,7 @@ LLAMA = Provenance(
     model="gemma-3.gguf",
     model_sha256="ab" * 32,
     quantization="Q4_0",
-    prompt_version="shop-2",
+    prompt_version="shop-3",
     limits=[],
     duration_ms=900,
 )

@@ -87,7 +87,9 @@ def test_the_extra_fields_of_a_frame_are_what_the_engine_said() -> None:
     assert analysis["people"] == [
         {"role": "customer", "zone": "Till", "activity": "standing", "movement": "still", "confidence": 0.5}
     ]
-    assert analysis["interactions"] == [{"action": "pickup", "product": "shoe", "zone": "Shelf", "confidence": 0.5}]
+    assert analysis["interactions"] == [
+        {"action": "pickup", "product": "shoe", "category": None, "zone": "Shelf", "confidence": 0.5}
+    ]
     assert analysis["queueLength"] == 1
     assert body()["engine"]["limits"] == CLASSIC.limits
 

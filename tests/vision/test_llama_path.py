@@ -54,7 +54,7 @@ def damaged(path: Path, tmp_path: Path, share: float) -> Path:
 async def test_a_picture_becomes_a_valid_scene_with_its_provenance(vision: WorkerVision, config: WorkerConfig) -> None:
     analysis = await vision.describe(request(shop_picture((60, 120, 60, 180))))
     said = analysis.provenance
-    assert (said.engine, said.model, said.prompt_version) == ("llama", "small", "shop-2")
+    assert (said.engine, said.model, said.prompt_version) == ("llama", "small", "shop-3")
     assert said.model_sha256 == config.model_sha256
     assert said.limits
     assert {person.zone for person in analysis.scene.people} <= {"Snacks", "Drinks", "Checkout", "elsewhere", "unknown"}

@@ -53,7 +53,7 @@ async def test_a_frame_comes_back_with_the_servers_model_and_tokens(vision: Work
     analysis = await vision.describe(request(PICTURE))
     said = analysis.provenance
     assert analysis.scene.description == SCENE["description"]
-    assert (said.engine, said.model, said.model_sha256, said.prompt_version) == ("openai", "shop-model", None, "shop-2")
+    assert (said.engine, said.model, said.model_sha256, said.prompt_version) == ("openai", "shop-model", None, "shop-3")
     assert (said.usage.prompt_tokens, said.usage.answer_tokens) == (700, 90)
 
 

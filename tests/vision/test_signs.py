@@ -35,7 +35,7 @@ DEFECTIVE_GRAMMAR = """
 from crow_receiver.vision import grammar
 right = grammar.answer_grammar
 wrong = grammar.AnswerGrammar(grammar.Choice((grammar.Literal("[]"), grammar.Literal("{}"))), 2)
-grammar.answer_grammar = lambda zones: wrong if "Nonsense" in zones else right(zones)
+grammar.answer_grammar = lambda zones, *more, **named: wrong if "Nonsense" in zones else right(zones, *more, **named)
 """
 
 

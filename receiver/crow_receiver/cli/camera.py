@@ -1,4 +1,4 @@
-"""`crow-receiver camera`: the cameras that the receiver knows, who describes them, how long their pictures are kept."""
+"""`crow-receiver camera`: the cameras that the receiver knows, how they are described, how long pictures are kept."""
 
 import json
 from dataclasses import asdict
@@ -10,9 +10,10 @@ from crow_receiver.cli.camera_argument import CameraArgument
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.table import echo_table
 from crow_receiver.store import ledger
-from crow_receiver.store.cameras import CameraRow, set_engines
+from crow_receiver.store.cameras import CameraRow, find, set_brief, set_engines
 from crow_receiver.store.ledger import LedgerSums
 from crow_receiver.store.pictures import PictureKeep, picture_keeps, set_picture_keep
+from crow_receiver.vision.brief import NO_BRIEF, Brief, checked_brief
 from crow_shared.clock import SystemClock
 from crow_shared.database import transaction
 from crow_shared.errors import CrowError, Kind
@@ -24,7 +25,7 @@ _MOST_HOURS = 8760
 
 @click.group()
 def camera() -> None:
-    """Look at the cameras, and say how long the pictures of one are kept and which engines describe them."""
+    """Look at the cameras; say how long one's pictures are kept, which engines describe it, and what they are told."""
 
 
 @camera.command("list")
@@ -39,14 +40,14 @@ def list_cameras(context: Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(*camera) for camera in cameras], indent=2))
     else:
-        columns = ["camera", "name", "pictures_h", "said", "zones", "engines", "seen", "alerts"]
+        columns = ["camera", "name", "pictures_h", "said", "zones", "engines", "brief", "seen", "alerts"]
         echo_table(columns, [_row(*camera) for camera in cameras])
 
 
 def _as_json(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> dict[str, Any]:
     zones = [asdict(zone) for zone in row.zones]
     kept = {"camera": str(keep.camera), "name": row.name, "pictures_h": keep.hours, "own": keep.own, "zones": zones}
-    kept["engines"] = list(row.engines)
+    kept |= {"engines": list(row.engines), "brief": asdict(row.brief)}
     return kept | {"seen_percent": hour.seen_percent, "alerts": sorted(hour.alerts)}
 
 
@@ -54,7 +55,7 @@ def _row(keep: PictureKeep, row: CameraRow, hour: LedgerSums) -> list[str]:
     zones = ", ".join(zone.name if zone.kind is ZoneKind.AREA else f"{zone.name} (line)" for zone in row.zones)
     said = "for this camera" if keep.own else "by the settings"
     kept = [str(keep.camera), row.name, f"{keep.hours:g}", said, zones or "none: left, centre, right"]
-    kept.append(", ".join(row.engines) or "by the settings")
+    kept += [", ".join(row.engines) or "by the settings", _in_short(row.brief)]
     seen = "" if hour.seen_percent is None else f"{hour.seen_percent:.1f} %"
     return [*kept, seen, ", ".join(sorted(hour.alerts))]
 
@@ -92,6 +93,43 @@ def engine(context: Context, key: CameraKey, engines: str) -> None:
         if not set_engines(db, key, wanted):
             raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {key}")
     click.echo(f"frames of {key} are described by {', '.join(wanted) or 'the engines of the settings'}")
+
+
+@camera.command()
+@click.argument("key", metavar="ORG/SITE/CAMERA", type=CameraArgument())
+@click.option("--context", "about", help='What it looks at: "over the till, the shelf behind it is the staff\'s".')
+@click.option("--product", "products", multiple=True, help="One to sort interactions into; may be given 16 times.")
+@click.option("--language", help='Of descriptions: "German", "pt-BR". Default: English.')
+@click.option("--clear", is_flag=True, help="Forget what was said before; without it, what is not given stays.")
+@click.pass_obj
+def brief(
+    context: Context, key: CameraKey, about: str | None, products: tuple[str, ...], language: str | None, clear: bool
+) -> None:
+    """Say what models are told of a camera, and look at it.
+
+    Products given replace those that were listed. A running receiver follows with the next frame. classic is told
+    nothing.
+    """
+    with context.database() as db, transaction(db):
+        row = find(db, key)
+        if row is None:
+            raise CrowError(Kind.NOT_FOUND, "camera_unknown", f"there is no camera {key}")
+        was = NO_BRIEF if clear else row.brief
+        told = checked_brief(
+            was.context if about is None else about.strip(),
+            tuple(product.strip() for product in products) or was.products,
+            was.language if language is None else language.strip(),
+        )
+        set_brief(db, key, told)
+    click.echo(f"context   {told.context or '-'}")
+    click.echo(f"products  {', '.join(told.products) or '-'}")
+    click.echo(f"language  {told.language or 'English'}")
+
+
+def _in_short(brief: Brief) -> str:
+    """What of a brief is given, in a few words; `camera brief` shows it."""
+    products = f"{len(brief.products)} product{'s' if len(brief.products) > 1 else ''}" if brief.products else ""
+    return ", ".join(filter(None, ["context" if brief.context else "", products, brief.language])) or "none"
 
 
 def _engines(text: str, context: Context) -> list[str]:

@@ -11,7 +11,7 @@ import click
 from crow_receiver.cli.context import Context
 from crow_receiver.cli.output_file import OutputFile
 from crow_receiver.settings import EngineName
-from crow_receiver.vision.choose import choose_engines
+from crow_receiver.vision.choose import choose_engines, tells_previous
 from crow_shared import log
 from crow_shared.clock import SystemClock
 
@@ -58,7 +58,10 @@ def evaluate(
         await vision.start()
         try:
             with click.progressbar(length=dataset.labelled, label="labelled frames", file=sys.stderr) as bar:
-                return await evaluation.run(dataset, vision, bar.update, labelled_only=labelled_only)
+                before = tells_previous(settings, choices)
+                return await evaluation.run(
+                    dataset, vision, bar.update, labelled_only=labelled_only, tells_previous=before
+                )
         finally:
             await vision.close()
 

@@ -23,7 +23,7 @@ from crow_receiver.settings import EngineName, VisionSettings
 from crow_receiver.store import cameras, reanalyses
 from crow_receiver.store.reanalyses import Found, Pair, Run
 from crow_receiver.store.sessions import find_session
-from crow_receiver.vision.choose import Choice, choose_engines
+from crow_receiver.vision.choose import Choice, choose_engines, tells_previous
 from crow_shared import log
 from crow_shared.cli import MomentArgument, iso
 from crow_shared.clock import SystemClock
@@ -201,7 +201,8 @@ def _describe(
                 def progress() -> None:
                     bar.update(1, (bar.pos + 1) / (time.monotonic() - began_s))
 
-                replay = Replay(db, context.settings.state_path / "pictures", vision, run_id, progress)
+                pictures, before = context.settings.state_path / "pictures", tells_previous(settings, choices)
+                replay = Replay(db, pictures, vision, run_id, progress, tells_previous=before)
                 await replay.run(wanted, most)
         finally:
             await vision.close()

@@ -54,6 +54,7 @@ class InteractionSeen(Body):
 
     action: Action
     product: ShortText | None
+    category: ShortText | None
     zone: ShortText
     confidence: Share
 

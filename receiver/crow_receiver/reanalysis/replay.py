@@ -22,7 +22,8 @@ from typing import TypeVar
 from crow_receiver.store import reanalyses
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.sessions import SessionRow
-from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
+from crow_receiver.vision.asking import request_for, said
+from crow_receiver.vision.port import FRAME_AT_FAULT, Previous, Vision
 from crow_receiver.vision.schedule import RETRY_FIRST_S, TRIES
 from crow_receiver.vision.schema import Analysis
 from crow_shared.database import transaction, translated_errors
@@ -58,15 +59,26 @@ class Replay:
     """One run at work."""
 
     def __init__(
-        self, db: sqlite3.Connection, pictures: Path, vision: Vision, run: int, progress: Callable[[], object]
+        self,
+        db: sqlite3.Connection,
+        pictures: Path,
+        vision: Vision,
+        run: int,
+        progress: Callable[[], object],
+        *,
+        tells_previous: bool = False,
     ) -> None:
-        """`pictures` is the receiver's directory of them; `progress` hears of each frame that was tried."""
+        """`pictures` is the receiver's directory of them; `progress` hears of each frame that was tried.
+
+        `tells_previous`: engines hear what the run said of the frame before in its stretch.
+        """
         self._db = db
         self._pictures = pictures
         self._vision = vision
         self._run = run
         self._progress = progress
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay-disk")
+        self._tells_previous = tells_previous
         self._left = 0
 
     async def run(self, wanted: Iterable[Stretch], most: int) -> None:
@@ -92,12 +104,17 @@ class Replay:
 
     async def _describe(self, stretch: Stretch) -> None:
         after = (stretch.from_us, -1)
+        last: tuple[str, int] | None = None  # what this run said, and of when
         while frames := await self._page(stretch, after):
             for frame in frames:
                 if self._left <= 0:
                     return
                 self._left -= 1
-                await self._keep(frame, *await self._answer(frame))
+                before = said(*last, frame.capture_us) if self._tells_previous and last is not None else None
+                answer, failure = await self._answer(frame, before)
+                if answer is not None:
+                    last = answer.scene.description, frame.capture_us
+                await self._keep(frame, answer, failure)
                 self._progress()
             after = (frames[-1].capture_us, frames[-1].id)
 
@@ -105,12 +122,13 @@ class Replay:
         where = (stretch.session_id, stretch.to_us, after)
         return await self._on_disk(lambda: reanalyses.next_frames(self._db, self._run, *where, PAGE_FRAMES))
 
-    async def _answer(self, frame: PendingFrame) -> tuple[Analysis | None, str | None]:
+    async def _answer(self, frame: PendingFrame, before: Previous | None) -> tuple[Analysis | None, str | None]:
         """An analysis, or the reason why there is none."""
         for attempt in range(1, TRIES + 1):
             try:
                 coded = await self._on_disk(lambda: read_segment(self._pictures, frame.picture))
-                return await self._vision.describe(self._request(frame, coded)), None
+                # Sessions of a camera may be under way side by side.
+                return await self._vision.describe(request_for(frame, coded, frame.session_id, before)), None
             except CrowError as error:
                 if not error.retryable:
                     return None, f"{error.code}: {error.message}"
@@ -120,11 +138,6 @@ class Replay:
                     return None, f"{error.code}: {error.message} ({TRIES} tries)"
             await asyncio.sleep(RETRY_FIRST_S * 2 ** (attempt - 1))
         raise AssertionError("the last try returns or raises")
-
-    def _request(self, frame: PendingFrame, coded: bytes) -> VisionRequest:
-        camera = frame.camera
-        line = f"{camera.key}/{frame.session_id}"  # sessions of a camera may be under way side by side
-        return VisionRequest(line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded, camera.engines)
 
     async def _keep(self, frame: PendingFrame, answer: Analysis | None, failure: str | None) -> None:
         def work() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from crow_receiver.vision.brief import NO_BRIEF, Brief
 from crow_shared.errors import CrowError, Kind
 from crow_shared.identity import CameraKey
 from crow_shared.zones import Zone, zones_from_text, zones_to_text
@@ -16,7 +17,7 @@ class CameraRow:
     """A camera that this receiver knows.
 
     `sample_interval_ms` is 0 when it is not known, `zones` are as its daemon says. `engines` describe its frames, in
-    this order; empty: as the settings say.
+    this order; empty: as the settings say. `brief` is what the operator tells models of it.
     """
 
     id: int
@@ -25,13 +26,14 @@ class CameraRow:
     sample_interval_ms: int
     zones: tuple[Zone, ...] = ()
     engines: tuple[str, ...] = ()
+    brief: Brief = NO_BRIEF
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> "CameraRow":
         """The camera of a row of `COLUMNS`. Raises CrowError(CORRUPT) for zones that are none."""
-        row_id, organization_id, site_id, camera_id, name, interval_ms, zones, engines = row
+        row_id, organization_id, site_id, camera_id, name, interval_ms, zones, engines, brief = row
         key = CameraKey(organization_id, site_id, camera_id)
-        return cls(row_id, key, name, interval_ms, _zones(zones), tuple(engines.split()))
+        return cls(row_id, key, name, interval_ms, _zones(zones), tuple(engines.split()), _brief(brief))
 
 
 @lru_cache(maxsize=4096)
@@ -40,7 +42,12 @@ def _zones(text: str) -> tuple[Zone, ...]:
     return zones_from_text(text)
 
 
-COLUMNS = "c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms, c.zones, c.engines"
+@lru_cache(maxsize=4096)
+def _brief(text: str) -> Brief:
+    return Brief.from_text(text)
+
+
+COLUMNS = "c.id, c.organization_id, c.site_id, c.camera_id, c.name, c.sample_interval_ms, c.zones, c.engines, c.brief"
 RECEIVER_RESTORED = "receiver_restored"  # why numbers are missing that were acknowledged here, and are here no more
 
 
@@ -48,22 +55,31 @@ def announce(
     db: sqlite3.Connection, key: CameraKey, name: str, sample_interval_ms: int, zones: tuple[Zone, ...] = ()
 ) -> CameraRow:
     """Makes the camera known, or updates its name, interval and zones."""
-    row_id, engines = db.execute(
+    row_id, engines, brief = db.execute(
         """insert into camera (organization_id, site_id, camera_id, name, sample_interval_ms, zones)
            values (?, ?, ?, ?, ?, ?)
            on conflict do update set name = excluded.name, sample_interval_ms = excluded.sample_interval_ms,
                zones = excluded.zones
-           returning id, engines""",
+           returning id, engines, brief""",
         (key.organization_id, key.site_id, key.camera_id, name, sample_interval_ms, zones_to_text(zones)),
     ).fetchone()
-    return CameraRow(row_id, key, name, sample_interval_ms, zones, tuple(engines.split()))
+    return CameraRow(row_id, key, name, sample_interval_ms, zones, tuple(engines.split()), _brief(brief))
 
 
 def set_engines(db: sqlite3.Connection, key: CameraKey, engines: Sequence[str]) -> bool:
     """Says which engines describe this camera's frames; empty: as the settings say. False without such a camera."""
+    return _set(db, key, "engines", " ".join(engines))
+
+
+def set_brief(db: sqlite3.Connection, key: CameraKey, brief: Brief) -> bool:
+    """Says what models are told of this camera. False without such a camera."""
+    return _set(db, key, "brief", brief.to_text())
+
+
+def _set(db: sqlite3.Connection, key: CameraKey, column: str, value: str) -> bool:
     changed = db.execute(
-        "update camera set engines = ? where organization_id = ? and site_id = ? and camera_id = ?",
-        (" ".join(engines), key.organization_id, key.site_id, key.camera_id),
+        f"update camera set {column} = ? where organization_id = ? and site_id = ? and camera_id = ?",  # noqa: S608 — ours
+        (value, key.organization_id, key.site_id, key.camera_id),
     )
     return bool(changed.rowcount)
 

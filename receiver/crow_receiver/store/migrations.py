@@ -23,6 +23,7 @@ _M001 = (
         zones text not null default '[]',      -- JSON of crow_shared.zones; as its daemon said last
         pictures_h real,                       -- how long its pictures are kept; null: as the settings say
         engines text not null default '',      -- names in their order, blanks between; '': as the settings say
+        brief text not null default '',        -- JSON of vision.brief.Brief; '': an empty one
         unique (organization_id, site_id, camera_id)
     ) strict""",
     # How each engine is, as the receiver that runs, or ran last, saw it.

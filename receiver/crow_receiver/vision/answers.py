@@ -9,11 +9,12 @@ from crow_receiver.vision.schema import Scene
 from crow_shared.errors import CrowError, Kind
 from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE, Zone
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# The last ones turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None) -> Scene:
-    """The scene that the JSON tells of; with `areas`, one that speaks of these alone.
+def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None, products: Iterable[str] = ()) -> Scene:
+    """The scene that the JSON tells of; with `areas`, one that speaks of these alone, and of `products` as categories.
 
     Its texts are on one line: control characters, which could steer a terminal that shows them, become spaces.
 
@@ -31,6 +32,9 @@ def scene_of(text: str | bytes | bytearray, areas: Iterable[Zone] | None = None)
         spoken_of = {seen.zone for seen in scene.people} | {seen.zone for seen in scene.interactions}
         if not spoken_of <= known:
             raise _invalid(f"it speaks of {min(spoken_of - known)!r}, which is no zone of this camera")
+        sorted_into = {seen.category for seen in scene.interactions if seen.category is not None}
+        if others := sorted_into - set(products):
+            raise _invalid(f"it sorts into {min(others)!r}, which is no category of this camera")
     interactions = [seen.model_copy(update={"product": _on_one_line(seen.product)}) for seen in scene.interactions]
     return scene.model_copy(update={"description": _on_one_line(scene.description), "interactions": interactions})
 

@@ -1,7 +1,7 @@
 """Which engines describe frames, and the sentences that say why."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +49,11 @@ def choose_engines(
         choice = _choice(name, settings, models_dir, environ)
         choices.setdefault(choice.engine, choice)
     return tuple(choices.values())
+
+
+def tells_previous(settings: VisionSettings, choices: Iterable[Choice]) -> bool:
+    """Whether engines hear what was said of the frame before; classic asks nothing."""
+    return settings.previous == "description" and any(choice.engine != "classic" for choice in choices)
 
 
 def _choice(name: EngineName, settings: VisionSettings, models_dir: Path, environ: Mapping[str, str]) -> Choice:

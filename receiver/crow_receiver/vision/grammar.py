@@ -13,6 +13,7 @@ from crow_shared.zones import ELSEWHERE_ZONE, UNKNOWN_ZONE
 
 LEAST_DESCRIPTION_CHARS, DESCRIPTION_CHARS = 20, 320
 PRODUCT_CHARS = 40
+_FOREIGN_DESCRIPTION_CHARS, _FOREIGN_PRODUCT_CHARS = 240, 24  # of up to three bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,18 @@ class Character:
 
     def longest_bytes(self) -> int:
         """Always one byte."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Byte:
+    """One byte from `first` to `last`: a part of a character beyond ASCII."""
+
+    first: int
+    last: int
+
+    def longest_bytes(self) -> int:
+        """Always one."""
         return 1
 
 
@@ -72,7 +85,7 @@ class Repeat:
         return self.part.longest_bytes() * self.most
 
 
-Node = Literal | Character | Sequence | Choice | Repeat
+Node = Literal | Character | Byte | Sequence | Choice | Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +97,23 @@ class AnswerGrammar:
 
 
 @lru_cache(maxsize=256)
-def answer_grammar(zones: tuple[str, ...]) -> AnswerGrammar:
-    """The grammar for a camera with areas of these names."""
-    root = _scene(zones)
+def answer_grammar(zones: tuple[str, ...], products: tuple[str, ...] = (), *, foreign: bool = False) -> AnswerGrammar:
+    """The grammar for a camera with areas of these names, whose interactions are sorted into `products`, if any.
+
+    `foreign`: description and product may be in any language's letters, not only in English ones.
+    """
+    root = _scene(zones, products, foreign=foreign)
     return AnswerGrammar(root, root.longest_bytes())
 
 
-def _scene(zones: tuple[str, ...]) -> Node:
+def _scene(zones: tuple[str, ...], products: tuple[str, ...], *, foreign: bool) -> Node:
+    product = _foreign_text(1, _FOREIGN_PRODUCT_CHARS) if foreign else _text(_VISIBLE, 1, PRODUCT_CHARS)
+    description = (
+        _foreign_text(LEAST_DESCRIPTION_CHARS, _FOREIGN_DESCRIPTION_CHARS)
+        if foreign
+        else _text(_CAPITAL, LEAST_DESCRIPTION_CHARS, DESCRIPTION_CHARS)
+    )
+    category = {"category": Choice((Literal("null"), _one_of(products)))} if products else {}
     zone = _one_of(tuple(dict.fromkeys((*zones, ELSEWHERE_ZONE, UNKNOWN_ZONE))))
     person = _object(
         role=_one_of(tuple(Role)),
@@ -101,7 +124,8 @@ def _scene(zones: tuple[str, ...]) -> Node:
     )
     interaction = _object(
         action=_one_of(tuple(Action)),
-        product=Choice((Literal("null"), _text(_VISIBLE, 1, PRODUCT_CHARS))),
+        product=Choice((Literal("null"), product)),
+        **category,
         zone=zone,
         confidence=_SHARE,
     )
@@ -110,7 +134,7 @@ def _scene(zones: tuple[str, ...]) -> Node:
         interactions=_list(interaction, MAX_INTERACTIONS),
         queue_length=Choice((Literal("null"), _DIGIT, Sequence((_POSITIVE_DIGIT, _DIGIT)))),
         confidence=_SHARE,
-        description=_text(_CAPITAL, LEAST_DESCRIPTION_CHARS, DESCRIPTION_CHARS),
+        description=description,
     )
 
 
@@ -120,6 +144,24 @@ _CAPITAL = Character(("AZ",))
 _SHARE = Choice((Literal("1.0"), Sequence((Literal("0."), Repeat(_DIGIT, 1, 2)))))
 _VISIBLE = Character(("!!", "#[", "]~"))  # without the two that JSON would have to escape
 _VISIBLE_OR_SPACE = Character((" !", "#[", "]~"))
+_FOLLOWING = Byte(0x80, 0xBF)
+# UTF-8 of two and three bytes without control characters and surrogates (RFC 3629, section 4): all living scripts.
+_FOREIGN = Choice(
+    (
+        Sequence((Byte(0xC2, 0xC2), Byte(0xA0, 0xBF))),
+        Sequence((Byte(0xC3, 0xDF), _FOLLOWING)),
+        Sequence((Byte(0xE0, 0xE0), Byte(0xA0, 0xBF), _FOLLOWING)),
+        Sequence((Byte(0xE1, 0xEC), _FOLLOWING, _FOLLOWING)),
+        Sequence((Byte(0xED, 0xED), Byte(0x80, 0x9F), _FOLLOWING)),
+        Sequence((Byte(0xEE, 0xEF), _FOLLOWING, _FOLLOWING)),
+    )
+)
+
+
+def _foreign_text(least_chars: int, most_chars: int) -> Node:
+    """A JSON string in the letters of any language."""
+    rest = Repeat(Choice((_VISIBLE_OR_SPACE, _FOREIGN)), least_chars - 1, most_chars - 1)
+    return Sequence((Literal('"'), Choice((_VISIBLE, _FOREIGN)), rest, Literal('"')))
 
 
 def _text(first: Node, least_chars: int, most_chars: int) -> Node:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from crow_receiver.vision.brief import NO_BRIEF, Brief
 from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.schema import Analysis, Scene
 from crow_receiver.vision.usage import Usage
@@ -15,6 +16,14 @@ FRAME_AT_FAULT = frozenset({"worker_died", "frame_deadline", "endpoint_failed"})
 
 
 @dataclass(frozen=True, slots=True)
+class Previous:
+    """What was said of the camera's frame before, so many seconds earlier."""
+
+    description: str
+    seconds_before: float
+
+
+@dataclass(frozen=True, slots=True)
 class VisionRequest:
     """One frame to describe.
 
@@ -22,6 +31,7 @@ class VisionRequest:
     between frames whose state to use; `camera_name` is for people. `zones` are the camera's own; an engine takes
     `crow_receiver.vision.zones.areas` of them. `coded` has been accepted by `crow_receiver.ingest` but comes from
     outside: only the worker decodes it. `engines` are the camera's own order of them; empty: as the settings say.
+    `brief` is what the operator says of the camera, `previous` what an engine said of the frame before.
     """
 
     camera: str
@@ -31,6 +41,8 @@ class VisionRequest:
     encoding: Encoding
     coded: bytes
     engines: tuple[str, ...] = ()
+    brief: Brief = NO_BRIEF
+    previous: Previous | None = None
 
 
 @dataclass(frozen=True, slots=True)

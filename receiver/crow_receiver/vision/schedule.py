@@ -23,7 +23,8 @@ from crow_receiver.session.records import Outcome
 from crow_receiver.store import frames
 from crow_receiver.store.frames import PendingFrame
 from crow_receiver.store.store import Store
-from crow_receiver.vision.port import FRAME_AT_FAULT, Vision, VisionRequest
+from crow_receiver.vision.asking import request_for, said_before
+from crow_receiver.vision.port import FRAME_AT_FAULT, Vision
 from crow_shared.clock import Clock
 from crow_shared.errors import CrowError
 
@@ -48,14 +49,22 @@ class AnalysisScheduler:
     """Feeds waiting frames to the engine and their outcomes to the sessions."""
 
     def __init__(
-        self, store: Store, vision: Vision, sessions: Sessions, clock: Clock, frames_waiting: asyncio.Event
+        self,
+        store: Store,
+        vision: Vision,
+        sessions: Sessions,
+        clock: Clock,
+        frames_waiting: asyncio.Event,
+        *,
+        tells_previous: bool = False,
     ) -> None:
-        """`frames_waiting` is set by whoever stores a frame."""
+        """`frames_waiting` is set by whoever stores a frame; `tells_previous`: engines hear of the frame before."""
         self._store = store
         self._vision = vision
         self._sessions = sessions
         self._clock = clock
         self._wake = frames_waiting
+        self._tells_previous = tells_previous
         self._ready: list[PendingFrame] = []  # at most one of each camera, none of a camera that is under way
         self._under_way: dict[int, asyncio.Task[None]] = {}  # by camera
         self._at_work: dict[int, int] = {}  # the frames under way, by camera
@@ -154,12 +163,9 @@ class AnalysisScheduler:
         """Raises CrowError when no engine saw the frame, or what came of it could not be written."""
         try:
             coded = await self._store.read_picture(frame.picture)
+            previous = await self._store.read(lambda db: said_before(db, frame)) if self._tells_previous else None
             # An engine that compares successive frames must not jump to and fro between then and now.
-            line = f"{frame.camera.key}/late" if frame.late else str(frame.camera.key)
-            camera = frame.camera
-            request = VisionRequest(
-                line, camera.name, frame.capture_us, camera.zones, frame.encoding, coded, camera.engines
-            )
+            request = request_for(frame, coded, "late" if frame.late else "", previous)
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
         except CrowError as error:
             if error.retryable and error.code not in FRAME_AT_FAULT:

@@ -84,10 +84,15 @@ class Person(_Strict):
 
 
 class ProductInteraction(_Strict):
-    """One handling of a product; `product` is a hint in the engine's words, or None where it cannot tell."""
+    """One handling of a product.
+
+    `product` is a hint in the engine's words, `category` one of those that the operator listed for the camera; None
+    where the engine cannot tell.
+    """
 
     action: Action
     product: ShortText | None
+    category: ShortText | None = None
     zone: ShortText
     confidence: Share
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from crow_receiver.vision.grammar import Character, Choice, Literal, Node, Repeat, Sequence
+from crow_receiver.vision.grammar import Byte, Character, Choice, Literal, Node, Repeat, Sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +85,9 @@ class Automaton:
             if isinstance(way.node, Literal):
                 if self.literal_byte(way) == byte:
                     following.update(self._expanded(self._rest(way.node, way.done + 1, way.then)))
+            elif isinstance(way.node, Byte):
+                if way.node.first <= byte <= way.node.last:
+                    following.update(self._expanded(way.then))
             elif isinstance(way.node, Character) and any(ord(r[0]) <= byte <= ord(r[1]) for r in way.node.ranges):
                 following.update(self._expanded(way.then))
         return self._state(following) if following else None
@@ -126,7 +129,7 @@ class Automaton:
                     yield rest
                 else:
                     yield from self._expanded(then)
-            case Character():
+            case Character() | Byte():
                 yield rest
             case Sequence(parts):
                 if done < len(parts):

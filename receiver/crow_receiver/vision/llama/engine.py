@@ -1,5 +1,6 @@
 """The engine with weights: Gemma-3 through llama.cpp, several frames at once, their answers held to the schema."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from crow_receiver.models.store import check_file
@@ -23,6 +24,8 @@ from crow_receiver.vision.usage import Usage
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_receiver.vision.zones import areas
 from crow_shared.errors import CrowError, Kind
+
+_LEAST_ANSWER_TOKENS = 512  # of an answer about eight people; nearly all have under 200
 
 
 class LlamaEngine:
@@ -82,20 +85,17 @@ class LlamaEngine:
     def begin(self, key: int, request: VisionRequest, picture: Pixels) -> None:
         """Takes a frame in.
 
-        Raises CrowError: INVALID when it does not fit into the context, EXHAUSTED without a free slot.
+        What was said of the frame before, and then the camera's context, are left out where they do not fit. Raises
+        CrowError: INVALID when even so there is no room for an answer, EXHAUSTED without a free slot.
         """
-        grammar = answer_grammar(tuple(area.name for area in areas(request.zones)))
-        question = self._gemma.question(self._prompt.question_for(request))
+        brief = request.brief
+        names = tuple(area.name for area in areas(request.zones))
+        grammar = answer_grammar(names, brief.products, foreign=bool(brief.language))
+        question, room = self._question(request)
         prompt_tokens = self._instruction_tokens + len(question)
-        # A token is at least one byte, so the answer has at most as many tokens as it has bytes.
-        needed = prompt_tokens + self._gemma.image_tokens + grammar.longest_bytes
-        if needed > self._options.context_tokens:
-            raise CrowError(
-                Kind.INVALID,
-                "question_too_long",
-                f"a frame with these zones may need {needed} tokens of context, and there are "
-                f"{self._options.context_tokens}",
-            )
+
+        # A token is at least one byte, so an answer has at most as many as it has bytes, and mostly a fourth of that.
+        most_tokens = min(grammar.longest_bytes, room)
 
         def new_answer() -> Answer:
             return Answer(
@@ -103,13 +103,30 @@ class LlamaEngine:
                 question,
                 automaton_of(grammar.root).start,
                 self._earlier.of(request.camera) if self._options.guesses else None,
-                most_tokens=grammar.longest_bytes,
+                most_tokens=most_tokens,
                 forced_text=self._options.forced_text,
             )
 
         usage = Usage(prompt_tokens=prompt_tokens, image_tokens=self._gemma.image_tokens)
         self._batch.begin(key, picture, new_answer, usage)
         self._cameras[key] = request.camera
+
+    def _question(self, request: VisionRequest) -> tuple[list[int], int]:
+        """The question's tokens, and for how many of the answer there is room."""
+        short = replace(request, previous=None)
+        room = 0
+        for asked in (request, short, replace(short, brief=replace(request.brief, context=""))):
+            question = self._gemma.question(self._prompt.question_for(asked))
+            used = self._instruction_tokens + self._gemma.image_tokens + len(question)
+            room = self._options.context_tokens - used
+            if room >= _LEAST_ANSWER_TOKENS:
+                return question, room
+        raise CrowError(
+            Kind.INVALID,
+            "question_too_long",
+            f"a frame with these zones leaves {max(0, room)} of {self._options.context_tokens} tokens of context for "
+            f"the answer; {_LEAST_ANSWER_TOKENS} are the least",
+        )
 
     def step(self, wait_s: float) -> list[Finished]:
         """Goes on with all frames by a decoding step, and encodes a picture at most; what ended.

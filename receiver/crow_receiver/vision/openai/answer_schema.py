@@ -17,8 +17,10 @@ Schema = dict[str, Any]
 _SHARE: Schema = {"type": "number", "enum": [tenths / 10 for tenths in range(11)]}
 
 
-def answer_schema(areas: Iterable[Zone]) -> Schema:
-    """The schema for a camera with these areas."""
+def answer_schema(areas: Iterable[Zone], products: Iterable[str] = ()) -> Schema:
+    """The schema for a camera with these areas, whose interactions are sorted into `products`, if any."""
+    categories = list(products)
+    category = {"category": _or_null(_one_of(categories))} if categories else {}
     zone = _one_of((*(area.name for area in areas), ELSEWHERE_ZONE, UNKNOWN_ZONE))
     person = _object(
         role=_one_of(Role), zone=zone, activity=_one_of(Activity), movement=_one_of(Movement), confidence=_SHARE
@@ -26,6 +28,7 @@ def answer_schema(areas: Iterable[Zone]) -> Schema:
     interaction = _object(
         action=_one_of(Action),
         product=_or_null({"type": "string", "minLength": 1, "maxLength": PRODUCT_CHARS}),
+        **category,
         zone=zone,
         confidence=_SHARE,
     )

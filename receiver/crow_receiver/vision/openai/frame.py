@@ -33,7 +33,9 @@ class Described:
     model: str
 
 
-async def describe(servers: Servers, question: dict[str, Any], areas: Sequence[Zone], give_up_s: float) -> Described:
+async def describe(
+    servers: Servers, question: dict[str, Any], areas: Sequence[Zone], products: Sequence[str], give_up_s: float
+) -> Described:
     """What the servers say of a frame.
 
     Raises CrowError: INTERNAL "answer_invalid" or "answer_truncated" when that is twice not of the schema or without an
@@ -42,7 +44,7 @@ async def describe(servers: Servers, question: dict[str, Any], areas: Sequence[Z
     tries = _Tries(servers)
     try:
         async with asyncio.timeout(give_up_s):
-            return await tries.described(question, areas)
+            return await tries.described(question, areas, products)
     except TimeoutError:
         raise tries.error(Kind.TIMEOUT, f"no answer within {give_up_s:g} s") from None
 
@@ -62,12 +64,12 @@ class _Tries:
         code = "endpoint_failed" if self._frame_may_be_why else "no_endpoint"
         return CrowError(kind if self._frame_may_be_why else Kind.UNAVAILABLE, code, why + self._last)
 
-    async def described(self, question: dict[str, Any], areas: Sequence[Zone]) -> Described:
+    async def described(self, question: dict[str, Any], areas: Sequence[Zone], products: Sequence[str]) -> Described:
         invalid = 0
         while True:
             reply, model = await self._reply(question | _ONCE_MORE if invalid else question, seed=invalid)
             try:
-                scene = _scene(reply, areas)
+                scene = _scene(reply, areas, products)
             except CrowError:
                 invalid += 1
                 if invalid == ANSWERS:
@@ -103,9 +105,9 @@ class _Tries:
         self._last = f"; the last: {failure.why}"
 
 
-def _scene(reply: Reply, areas: Sequence[Zone]) -> Scene:
+def _scene(reply: Reply, areas: Sequence[Zone], products: Sequence[str]) -> Scene:
     if not reply.complete:
         raise CrowError(
             Kind.INTERNAL, "answer_truncated", f"the answer did not end within {reply.answer_tokens} tokens"
         )
-    return scene_of(reply.text, areas)
+    return scene_of(reply.text, areas, products)

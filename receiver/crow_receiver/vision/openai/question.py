@@ -23,6 +23,7 @@ def question_of(
     request: VisionRequest, picture: Pixels, prompt: Prompt, long_side: int, max_tokens: int
 ) -> dict[str, Any]:
     """The request's body, but for `model` and `seed`; the picture is made smaller where its longer side is longer."""
+    schema = answer_schema(areas(request.zones), request.brief.products)
     url = "data:image/jpeg;base64," + base64.b64encode(_jpeg(picture, long_side)).decode("ascii")
     return {
         "messages": [
@@ -37,7 +38,7 @@ def question_of(
         ],
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "scene", "strict": True, "schema": answer_schema(areas(request.zones))},
+            "json_schema": {"name": "scene", "strict": True, "schema": schema},
         },
         "max_tokens": max_tokens,
         "temperature": 0,

@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from crow_receiver.vision.brief import Brief
 from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.openai.options import OpenAiOptions
-from crow_receiver.vision.port import VisionRequest
+from crow_receiver.vision.port import Previous, VisionRequest
 from crow_receiver.vision.prompt import Prompt, load_prompt
 from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError, Kind
@@ -60,6 +61,8 @@ class Describe(_Message):
     capture_us: int
     zones: tuple[Zone, ...]
     encoding: Encoding
+    brief: Brief
+    previous: Previous | None
 
     @classmethod
     def of(cls, frame_id: int, request: VisionRequest) -> "Describe":
@@ -71,11 +74,22 @@ class Describe(_Message):
             capture_us=request.capture_us,
             zones=request.zones,
             encoding=request.encoding,
+            brief=request.brief,
+            previous=request.previous,
         )
 
     def request(self, coded: bytes) -> VisionRequest:
         """The request that was sent."""
-        return VisionRequest(self.camera, self.camera_name, self.capture_us, self.zones, self.encoding, coded)
+        return VisionRequest(
+            self.camera,
+            self.camera_name,
+            self.capture_us,
+            self.zones,
+            self.encoding,
+            coded,
+            brief=self.brief,
+            previous=self.previous,
+        )
 
 
 class Abort(_Message):

@@ -1,0 +1,42 @@
+"""How a frame that is stored becomes a question to the engines."""
+
+import sqlite3
+
+from crow_receiver.store.frames import PendingFrame
+from crow_receiver.vision.port import Previous, VisionRequest
+
+PREVIOUS_MOST_US = 60_000_000  # what was seen longer ago says nothing of movement
+
+
+def request_for(frame: PendingFrame, coded: bytes, line: str, previous: Previous | None) -> VisionRequest:
+    """The question; `line` names those of a camera's frames that an engine may compare with each other."""
+    camera = frame.camera
+    return VisionRequest(
+        f"{camera.key}/{line}" if line else str(camera.key),
+        camera.name,
+        frame.capture_us,
+        camera.zones,
+        frame.encoding,
+        coded,
+        engines=camera.engines,
+        brief=camera.brief,
+        previous=previous,
+    )
+
+
+def said_before(db: sqlite3.Connection, frame: PendingFrame) -> Previous | None:
+    """What was said of the session's last frame before this one, late frames apart, if that is not too long ago."""
+    row = db.execute(
+        """select json_extract(body, '$.scene.description'), capture_us
+           from frame join analysis on analysis.frame = frame.id
+           where frame.session_id = ? and late = ? and capture_us between ? and ?
+           order by capture_us desc limit 1""",
+        (frame.session_id, frame.late, frame.capture_us - PREVIOUS_MOST_US, frame.capture_us - 1),
+    ).fetchone()
+    return None if row is None else said(row[0], row[1], frame.capture_us)
+
+
+def said(description: str, at_us: int, now_us: int) -> Previous | None:
+    """The same of a frame that was captured then; None if that is too long ago."""
+    elapsed_us = now_us - at_us
+    return Previous(description, elapsed_us / 1_000_000) if 0 < elapsed_us <= PREVIOUS_MOST_US else None
