@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.llama
 from llama_cpp import mtmd_cpp  # noqa: E402
 from vision_parts import request  # noqa: E402
 
+from crow_receiver.vision.brief import Brief  # noqa: E402
 from crow_receiver.vision.llama.answer import likeliest_allowed  # noqa: E402 — needs the library
 from crow_receiver.vision.llama.automaton import Automaton  # noqa: E402
 from crow_receiver.vision.llama.engine import LlamaEngine  # noqa: E402
@@ -21,6 +23,7 @@ from crow_receiver.vision.llama.evaluator import Evaluator, Part  # noqa: E402
 from crow_receiver.vision.llama.model import GemmaModel  # noqa: E402
 from crow_receiver.vision.llama.options import LlamaOptions  # noqa: E402
 from crow_receiver.vision.pixels import Pixels  # noqa: E402
+from crow_receiver.vision.port import Previous  # noqa: E402
 from crow_receiver.vision.prompt import Prompt  # noqa: E402
 from crow_receiver.vision.schema import Scene  # noqa: E402
 from crow_shared.errors import CrowError, Kind  # noqa: E402
@@ -141,3 +144,24 @@ def test_an_answer_takes_what_it_took_and_says_so(model: GemmaModel) -> None:
         assert min(usage.encode_ms, usage.prefill_ms, usage.decode_ms) > 0
         assert usage.accepted <= usage.drafted
         assert not again or usage.accepted > 50, "the second answer is guessed from the first"
+
+
+@pytest.mark.parametrize(("room", "told"), [(0, set()), (150, {"CONTEXT"}), (600, {"CONTEXT", "BEFORE"})])
+def test_what_was_said_before_and_then_the_context_go_where_there_is_no_room(
+    model: GemmaModel, evaluated: list[int], room: int, told: set[str]
+) -> None:
+    prompt = Prompt(version="1", instructions="Look.", question="Who?", context="{context}", previous="{previous}")
+    brief, previous = Brief("CONTEXT" + "c" * 100), Previous("BEFORE" + "p" * 300, 1)
+    least = len(model.beginning("Look.")) + model.image_tokens + len(model.question("Who?")) + 512
+    engine = LlamaEngine(model, prompt, OPTIONS.model_copy(update={"context_tokens": least + room}))
+    engine.begin(7, replace(request(b""), brief=brief, previous=previous), PICTURE)
+    for _ in range(3):
+        engine.step(0)
+    text = b"".join(map(model.piece, evaluated)).decode(errors="replace")
+    assert "Who?" in text
+    assert {word for word in ("CONTEXT", "BEFORE") if word in text} == told
+    engine.abort(7)
+    smaller = LlamaEngine(model, prompt, OPTIONS.model_copy(update={"context_tokens": least - 1}))
+    with pytest.raises(CrowError) as caught:
+        smaller.begin(7, request(b""), PICTURE)
+    assert caught.value.code == "question_too_long"

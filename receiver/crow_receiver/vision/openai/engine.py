@@ -63,8 +63,8 @@ class OpenAiEngine:
         """Asks a server about the frame."""
         options = self._options
         question = question_of(request, picture, self._prompt, options.long_side, options.max_tokens)
-        known = areas(request.zones), request.brief.products
-        asking = describe(self._servers, question, *known, options.give_up_s)
+        products = request.brief.products
+        asking = describe(self._servers, question, areas(request.zones), options.give_up_s, products)
         self._under_way[key] = asyncio.run_coroutine_threadsafe(asking, self._loop)
         self._under_way[key].add_done_callback(lambda _: self._ended.put(key))
 

@@ -34,7 +34,11 @@ class Described:
 
 
 async def describe(
-    servers: Servers, question: dict[str, Any], areas: Sequence[Zone], products: Sequence[str], give_up_s: float
+    servers: Servers,
+    question: dict[str, Any],
+    areas: Sequence[Zone],
+    give_up_s: float,
+    products: Sequence[str] = (),
 ) -> Described:
     """What the servers say of a frame.
 
