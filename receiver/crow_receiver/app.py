@@ -104,6 +104,11 @@ class Receiver:
         Gauge("crow_receiver_free_bytes", "Free space of the state's file system", registry=registry).set_function(
             self._room.free_bytes
         )
+        Gauge(
+            "crow_receiver_near_duplicates",
+            "Frames answered by the analysis of one that shows the same, since the start",
+            registry=registry,
+        ).set_function(lambda: self._vision.near_duplicates)
         intake = Intake(self._store, self._directory, clock, int(settings.session.gap_s * 1_000_000), self._room)
         self._ingest = IngestService(self._store, intake, clock, settings.grpc.window_frames)
         self._overload = Overload(

@@ -112,6 +112,9 @@ class VisionSettings(Section):
     previous: Literal["description", "none"] = Field(
         default="description", description="what models are told of the frame before, so that they can tell movement"
     )
+    duplicate_s: float = Field(
+        default=60, ge=0, le=3600, description="so long an analysis also serves frames that show the same; 0: off"
+    )
     models_dir: str = Field(default="", description="where model files lie; empty: models in state_dir")
     workers: int = Field(default=1, ge=1, le=64, description="worker processes; `vision.slots` frames each at a time")
     slots: int = Field(default=0, ge=0, le=MOST_SLOTS, description="frames that llama works on at once; 0: automatic")

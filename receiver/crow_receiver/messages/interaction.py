@@ -80,7 +80,8 @@ class CrossingsSeen(Body):
 class FrameAnalysis(Body):
     """One frame: its index, timestamp and description are the consumer's contract.
 
-    `engine` is None where the batch's has described it: so it always is in revision 0.
+    `engine` is None where the batch's has described it: so it always is in revision 0. `duplicate_of` is the index of
+    the session's frame that was described in its place, since both show the same.
     """
 
     frame_index: Count
@@ -96,6 +97,7 @@ class FrameAnalysis(Body):
     crossings: Annotated[list[CrossingsSeen], Field(max_length=MAX_CROSSED_LINES)] | None
     confidence: Share
     engine: EngineNote | None
+    duplicate_of: Count | None
 
     @classmethod
     def of(cls, frame: AnalysedFrame, batch_engine: EngineNote) -> "FrameAnalysis":
@@ -117,6 +119,7 @@ class FrameAnalysis(Body):
             crossings=crossings,
             confidence=scene.confidence,
             engine=None if engine == batch_engine else engine,
+            duplicate_of=frame.analysis.provenance.duplicate_of,
         )
 
 

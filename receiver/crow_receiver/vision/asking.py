@@ -3,13 +3,18 @@
 import sqlite3
 
 from crow_receiver.store.frames import PendingFrame
-from crow_receiver.vision.port import Previous, VisionRequest
+from crow_receiver.vision.port import FrameName, Previous, VisionRequest
 
 PREVIOUS_MOST_US = 60_000_000  # what was seen longer ago says nothing of movement
 
 
-def request_for(frame: PendingFrame, coded: bytes, line: str, previous: Previous | None) -> VisionRequest:
-    """The question; `line` names those of a camera's frames that an engine may compare with each other."""
+def request_for(
+    frame: PendingFrame, coded: bytes, line: str, previous: Previous | None, *, may_repeat: bool = False
+) -> VisionRequest:
+    """The question; `line` names those of a camera's frames that an engine may compare with each other.
+
+    `may_repeat`: what was said of an earlier frame that shows the same will do.
+    """
     camera = frame.camera
     return VisionRequest(
         f"{camera.key}/{line}" if line else str(camera.key),
@@ -21,6 +26,7 @@ def request_for(frame: PendingFrame, coded: bytes, line: str, previous: Previous
         engines=camera.engines,
         brief=camera.brief,
         previous=previous,
+        frame=FrameName(frame.session_id, frame.frame_index) if may_repeat else None,
     )
 
 

@@ -12,6 +12,6 @@ from crow_shared.clock import Clock
 
 def assembled(choices: Sequence[Choice], settings: VisionSettings, clock: Clock) -> FallbackVision:
     """The engines in their order; still to be started."""
-    limits = Limits(deadline_s=settings.deadline_s)
+    limits = Limits(deadline_s=settings.deadline_s, duplicate_s=settings.duplicate_s)
     engines = {choice.engine: WorkerVision(choice.worker, settings.workers, limits) for choice in choices}
     return FallbackVision(engines, settings.fallback_after_s, clock)

@@ -34,6 +34,11 @@ class EngineVision(Vision, Protocol):
         """Why no frame can be described at present, None while one can."""
         ...
 
+    @property
+    def near_duplicates(self) -> int:
+        """How many frames were answered by the analysis of one that shows the same."""
+        ...
+
     async def start(self) -> None:
         """Starts it. Raises CrowError when it cannot be."""
         ...
@@ -69,6 +74,11 @@ class FallbackVision:
         }
         self._fallback_after_s = fallback_after_s
         self._clock = clock
+
+    @property
+    def near_duplicates(self) -> int:
+        """How many frames were answered by the analysis of one that shows the same."""
+        return sum(engine.vision.near_duplicates for engine in self._engines.values())
 
     @property
     def slots(self) -> int:

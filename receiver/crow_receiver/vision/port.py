@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crow_receiver.vision.brief import NO_BRIEF, Brief
+from crow_receiver.vision.likeness import Sketch
 from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.schema import Analysis, Scene
 from crow_receiver.vision.usage import Usage
@@ -24,6 +25,14 @@ class Previous:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameName:
+    """A frame by its session and its index in it."""
+
+    session_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class VisionRequest:
     """One frame to describe.
 
@@ -31,7 +40,9 @@ class VisionRequest:
     between frames whose state to use; `camera_name` is for people. `zones` are the camera's own; an engine takes
     `crow_receiver.vision.zones.areas` of them. `coded` has been accepted by `crow_receiver.ingest` but comes from
     outside: only the worker decodes it. `engines` are the camera's own order of them; empty: as the settings say.
-    `brief` is what the operator says of the camera, `previous` what an engine said of the frame before.
+    `brief` is what the operator says of the camera, `previous` what an engine said of the frame before. With a `frame`
+    it may be answered by what was said of an earlier one that shows the same, else not; `reference` is that one's
+    sketch, which a supervisor adds.
     """
 
     camera: str
@@ -43,6 +54,8 @@ class VisionRequest:
     engines: tuple[str, ...] = ()
     brief: Brief = NO_BRIEF
     previous: Previous | None = None
+    frame: FrameName | None = None
+    reference: Sketch = b""
 
 
 @dataclass(frozen=True, slots=True)

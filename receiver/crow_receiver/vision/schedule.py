@@ -4,8 +4,10 @@ Invariants
 1. A frame is under way at most once at a time, and so is a camera. Its frames that are not late go first; late ones
    have every fourth of its turns, and all while nothing else of it waits. Within each of the two lines the order is
    that of arrival, except that a frame whose next try lies in the future lets those behind it pass.
-2. A slot that is free goes to the camera that has waited longest for its turn, however much waits of another; of the
-   cameras whose engine has room, where there are several engines.
+2. A slot that is free goes to the camera whose turn it is, however much waits of another; of the cameras whose engine
+   has room, where there are several engines. Where not all can be served, a camera whose last analysis showed nobody
+   and nothing has one turn to `QUIET_TURNS` of another camera: never none. By stride scheduling (Waldspurger and Weihl,
+   "Stride Scheduling: Deterministic Proportional-Share Resource Management", 1995).
 3. At most `slots` frames are under way, and of the next ones only two rows for each camera are in memory, whatever
    waits; they are not older than `READ_AGAIN_S`.
 4. A frame ends analysed, or failed with its reason: after a fault that will not pass, or after `TRIES` tries at which
@@ -32,6 +34,7 @@ log = structlog.get_logger()
 
 TRIES = 3
 LATE_TURN = 4  # of a camera's turns
+QUIET_TURNS = 3
 LOOK_AGAIN_S = 1.0  # for frames whose next try lies in the future
 READ_AGAIN_S = 1.0
 RETRY_FIRST_S = 1.0
@@ -71,6 +74,10 @@ class AnalysisScheduler:
         self._read_s = 0.0
         self._last_turn: dict[int, int] = {}  # by camera
         self._turn = 0
+        self._due: dict[int, int] = {}  # by camera: when its next turn is due, in turns that pass
+        self._round = 0  # when the first of the next frames was due as they were read
+        self._now = 0  # when the turn that was given last was due
+        self._quiet: set[int] = set()  # cameras whose last analysis showed nobody and nothing
         self._since_late: dict[int, int] = {}  # by camera: turns since its last late frame
         self._held_up: dict[
             int, str
@@ -87,8 +94,9 @@ class AnalysisScheduler:
             while True:
                 self._wake.clear()
                 if len(self._under_way) < self._vision.slots:
-                    if not self._ready or self._clock.monotonic_s() - self._read_s > READ_AGAIN_S:
+                    if self._round_is_over() or self._clock.monotonic_s() - self._read_s > READ_AGAIN_S:
                         self._ready = await self._next()
+                        self._round = self._order(self._ready[0].camera.id)[0] if self._ready else 0
                     if (frame := self._next_with_room()) is not None:
                         self._start(frame)
                         continue
@@ -113,7 +121,15 @@ class AnalysisScheduler:
             camera = frame.camera.id
             if camera not in busy and (camera not in chosen or frame.late is self._late_turn(camera)):
                 chosen[camera] = frame
-        return sorted(chosen.values(), key=lambda frame: self._last_turn.get(frame.camera.id, 0))
+        return sorted(chosen.values(), key=lambda frame: self._order(frame.camera.id))
+
+    def _round_is_over(self) -> bool:
+        """Whether a camera that was served may have a turn before those that are left."""
+        return not self._ready or self._order(self._ready[0].camera.id)[0] > self._round
+
+    def _order(self, camera: int) -> tuple[int, int]:
+        """The smaller, the earlier its turn. One that had nothing to do for long has saved up no turns."""
+        return max(self._due.get(camera, 0), self._now), self._last_turn.get(camera, 0)
 
     def _next_with_room(self) -> PendingFrame | None:
         """Takes the first of the next frames whose engine has room."""
@@ -126,12 +142,15 @@ class AnalysisScheduler:
         return self._since_late.get(camera, 0) >= LATE_TURN - 1
 
     def _start(self, frame: PendingFrame) -> None:
+        camera = frame.camera.id
         self._turn += 1
-        self._last_turn[frame.camera.id] = self._turn
-        self._since_late[frame.camera.id] = 0 if frame.late else self._since_late.get(frame.camera.id, 0) + 1
+        self._now = self._order(camera)[0]
+        self._due[camera] = self._now + (QUIET_TURNS if camera in self._quiet else 1)
+        self._last_turn[camera] = self._turn
+        self._since_late[camera] = 0 if frame.late else self._since_late.get(camera, 0) + 1
         task = asyncio.create_task(self._analyse(frame), name=f"analyse frame {frame.id}")
-        self._under_way[frame.camera.id] = task
-        self._at_work[frame.camera.id] = frame.id
+        self._under_way[camera] = task
+        self._at_work[camera] = frame.id
         task.add_done_callback(lambda done: self._ended(frame, done))
 
     def _ended(self, frame: PendingFrame, task: "asyncio.Task[None]") -> None:
@@ -165,8 +184,9 @@ class AnalysisScheduler:
             coded = await self._store.read_picture(frame.picture)
             previous = await self._store.read(lambda db: said_before(db, frame)) if self._tells_previous else None
             # An engine that compares successive frames must not jump to and fro between then and now.
-            request = request_for(frame, coded, "late" if frame.late else "", previous)
+            request = request_for(frame, coded, "late" if frame.late else "", previous, may_repeat=True)
             outcome = Outcome(frame, analysis=await self._vision.describe(request))
+            self._note_scene(frame.camera.id, outcome)
         except CrowError as error:
             if error.retryable and error.code not in FRAME_AT_FAULT:
                 raise
@@ -177,6 +197,13 @@ class AnalysisScheduler:
             log.warning("frame failed", session=frame.session_id, frame_index=frame.frame_index, reason=reason)
             outcome = Outcome(frame, failure=reason)
         await self._sessions.finished(frame.camera.id, frame.session_id, outcome)
+
+    def _note_scene(self, camera: int, outcome: Outcome) -> None:
+        scene = outcome.analysis.scene if outcome.analysis else None
+        if scene is not None and not (scene.people or scene.interactions):
+            self._quiet.add(camera)
+        else:
+            self._quiet.discard(camera)
 
     async def _put_off(self, frame: PendingFrame, error: CrowError) -> None:
         log.warning("analysis failed; trying again", frame=frame.id, attempt=frame.attempts + 1, error=error.message)

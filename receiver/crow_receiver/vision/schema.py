@@ -137,7 +137,8 @@ class Provenance(_Strict):
     `model` is its name in the model store or at the server, None for an engine without weights; its sha256 and
     `quantization` are known where this machine has the file. `limits` lists in plain words what this engine cannot
     tell. `duration_ms` is from the frame's coming into the worker to its answer. `passed_over` are engines that would
-    have had the frame, had they not been down.
+    have had the frame, had they not been down. `duplicate_of` is the index of the session's frame that was described,
+    where this one shows the same and was not.
     """
 
     engine: ShortText
@@ -150,6 +151,7 @@ class Provenance(_Strict):
     quantization: str | None = None
     usage: Usage = Usage()
     passed_over: list[PassedOver] = []
+    duplicate_of: int | None = None
 
 
 class Analysis(_Strict):

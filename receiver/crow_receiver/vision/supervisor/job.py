@@ -3,9 +3,18 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from crow_receiver.vision.likeness import Sketch
 from crow_receiver.vision.port import VisionRequest
 from crow_receiver.vision.schema import Analysis
 from crow_shared.errors import CrowError
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a worker says of a frame; without an analysis, that it shows what its reference shows."""
+
+    analysis: Analysis | None
+    sketch: Sketch
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +26,7 @@ class Job:
     """
 
     request: VisionRequest
-    answer: "asyncio.Future[Analysis]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: "asyncio.Future[Told]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     alone: bool = False
     next_look: asyncio.TimerHandle | None = None  # at whether it waits in vain
 
@@ -26,10 +35,10 @@ class Job:
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def succeed(self, analysis: Analysis) -> None:
+    def succeed(self, told: Told) -> None:
         """Answers, if somebody still waits."""
         if not self.answer.done():
-            self.answer.set_result(analysis)
+            self.answer.set_result(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,8 @@ class Limits:
 
     `deadline_s` is for a frame at a worker, `grace_s` for the worker to let go of it afterwards, `silent_s` for a
     worker to say nothing at all; `no_worker_s` is how long a frame waits while no worker runs. `start_s` is for a large
-    model from a cold disk.
+    model from a cold disk. `duplicate_s` is for how long a frame that was described may stand for others that show the
+    same; 0: never.
     """
 
     deadline_s: float = 300.0
@@ -46,3 +56,4 @@ class Limits:
     silent_s: float = 10.0
     no_worker_s: float = 30.0
     start_s: float = 600.0
+    duplicate_s: float = 0.0

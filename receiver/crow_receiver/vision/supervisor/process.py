@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import structlog
 from pydantic import ValidationError
 
-from crow_receiver.vision.supervisor.job import Job, Limits
+from crow_receiver.vision.likeness import MAX_SKETCH_BYTES
+from crow_receiver.vision.supervisor.job import Job, Limits, Told
 from crow_receiver.vision.worker.protocol import (
     LENGTHS,
     REPORT,
@@ -35,6 +36,7 @@ from crow_receiver.vision.worker.protocol import (
     LoadingFailed,
     Ready,
     Report,
+    Unchanged,
     WorkerConfig,
     packed,
     unpacked_lengths,
@@ -161,7 +163,7 @@ class WorkerProcess:
         frame_id = next(self._ids)
         timer = self._loop.call_later(self._limits.deadline_s, self._overdue, frame_id)
         self._under_way[frame_id] = _UnderWay(job, timer)
-        self._write(packed(Describe.of(frame_id, job.request), job.request.coded))
+        self._write(packed(Describe.of(frame_id, job.request), job.request.coded + job.request.reference))
 
     def give_up(self, job: Job) -> None:
         """Has the worker forget a frame, if it has it, for whose answer nobody waits any more."""
@@ -238,9 +240,10 @@ class WorkerProcess:
         assert stdout is not None
         try:
             while True:
-                header_bytes, body_bytes = unpacked_lengths(await stdout.readexactly(LENGTHS.size))
-                message = await stdout.readexactly(header_bytes + body_bytes)
-                self._take(REPORT.validate_json(message))
+                prefix = await stdout.readexactly(LENGTHS.size)
+                header_bytes, body_bytes = unpacked_lengths(prefix, MAX_SKETCH_BYTES)
+                header = await stdout.readexactly(header_bytes)
+                self._take(REPORT.validate_json(header), await stdout.readexactly(body_bytes))
         except (asyncio.IncompleteReadError, ConnectionError):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
@@ -256,7 +259,7 @@ class WorkerProcess:
             )
             self._loaded.exception()  # whoever loads may have gone
 
-    def _take(self, report: Report) -> None:
+    def _take(self, report: Report, body: bytes) -> None:
         if self._heard_s is None:
             self._look_again()
         self._heard_s = self._loop.time()
@@ -273,21 +276,23 @@ class WorkerProcess:
                 self._once_loaded()
                 self._loaded.set_exception(report.error())
             case _:
-                self._take_answer(report)
+                self._take_answer(report, body)
 
     def _once_loaded(self) -> None:
         if self._loaded.done():
             raise CrowError(Kind.INTERNAL, "worker_protocol", "it was loaded twice")
 
-    def _take_answer(self, answer: Answer) -> None:
+    def _take_answer(self, answer: Answer, body: bytes) -> None:
         each = self._under_way.get(answer.id)
-        if each is None or (isinstance(answer, Aborted) and each.error is None):
+        if each is None or not _fits(answer, each):
             raise CrowError(Kind.INTERNAL, "worker_protocol", f"{answer.kind} of frame {answer.id}, out of turn")
         each.timer.cancel()
         del self._under_way[answer.id]
         self.answered += not isinstance(answer, Aborted)
         if isinstance(answer, Described):
-            each.job.succeed(answer.analysis)
+            each.job.succeed(Told(answer.analysis, body))
+        elif isinstance(answer, Unchanged):
+            each.job.succeed(Told(None, b""))
         elif isinstance(answer, Failed):
             each.job.fail(answer.error())
         elif each.error is not None:
@@ -326,6 +331,13 @@ class WorkerProcess:
         text = line[:_LINE_BYTES].decode("utf-8", "replace")
         self._last_words.append(text)
         log.debug("vision worker says", pid=self.pid, line=text)
+
+
+def _fits(answer: Answer, each: _UnderWay) -> bool:
+    """Whether the worker may say this of the frame."""
+    if isinstance(answer, Aborted):
+        return each.error is not None
+    return not isinstance(answer, Unchanged) or bool(each.job.request.reference)
 
 
 def _signal_name(number: int) -> str:

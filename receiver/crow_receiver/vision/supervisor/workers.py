@@ -14,6 +14,7 @@ Invariants
 
 import asyncio
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from crow_receiver.vision.schema import Analysis
 from crow_receiver.vision.supervisor.job import Job, Limits
 from crow_receiver.vision.supervisor.placement import place_next
 from crow_receiver.vision.supervisor.process import WORKER_PROGRAM, WorkerProcess
+from crow_receiver.vision.supervisor.references import References, compared
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
 from crow_shared.lifecycle import all_of
@@ -56,6 +58,9 @@ class WorkerVision:
         self._others: deque[Job] = deque()
         self._workers: dict[int, WorkerProcess] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        # The classic engine compares frames itself, and has to see all of them.
+        self._references = References(0 if config.engine == "classic" else limits.duplicate_s)
+        self._near_duplicates = 0
         self._killers: OrderedDict[tuple[str, int], None] = OrderedDict()  # by camera and capture time
         self._why_down = "its worker is starting"
         self._down_since_s: float | None = None
@@ -65,6 +70,11 @@ class WorkerVision:
     def slots(self) -> int:
         """How many frames may be under way at once; known once it is started."""
         return sum(self._slots.values())
+
+    @property
+    def near_duplicates(self) -> int:
+        """How many frames were answered by the analysis of one that shows the same."""
+        return self._near_duplicates
 
     @property
     def engine_name(self) -> str:
@@ -136,17 +146,25 @@ class WorkerVision:
         """
         if self._closed:
             raise CrowError(Kind.UNAVAILABLE, "vision_closed", "frame analysis has been stopped")
-        job = Job(request, alone=_key(request) in self._killers)
+        began_s = time.monotonic()
+        reference = self._references.of(request)
+        job = Job(compared(request, reference), alone=_key(request) in self._killers)
         (self._alone if job.alone else self._others).append(job)
         self._place()
         self._look_at(job)
         try:
-            return await job.answer
+            told = await job.answer
         finally:
             if job.next_look is not None:
                 job.next_look.cancel()
             if not job.answer.done() or job.answer.cancelled():
                 self._forget(job)
+        if told.analysis is None:
+            assert reference is not None, "the worker was given one"
+            self._near_duplicates += 1
+            return reference.again(round((time.monotonic() - began_s) * 1000))
+        self._references.keep(request, told.sketch, told.analysis)
+        return told.analysis
 
     def _forget(self, job: Job) -> None:
         for line in (self._alone, self._others):

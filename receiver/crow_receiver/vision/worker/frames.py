@@ -4,7 +4,8 @@ Invariants
 1. One thread, the one that calls `run`, calls the engine and owns `_frames`; others only put something into its inbox.
 2. Each frame that is asked for gets one answer, after which it is forgotten. One that is to be aborted while its
    picture is decoded is answered when the decoder is through with it: until then it is not got rid of.
-3. Nobody waits for the engine's next step but what has come since the last one.
+3. A picture that shows what its reference shows never reaches the engine.
+4. Nobody waits for the engine's next step but what has come since the last one.
 """
 
 import queue
@@ -14,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crow_receiver.vision.decode import decode
+from crow_receiver.vision.likeness import Sketch, alike, sketch
 from crow_receiver.vision.pixels import Pixels
 from crow_receiver.vision.port import Engine, Finished, VisionRequest
 from crow_receiver.vision.schema import Analysis, Provenance
-from crow_receiver.vision.worker.protocol import Abort, Aborted, Answer, Describe, Described, Failed
+from crow_receiver.vision.worker.protocol import Abort, Aborted, Answer, Describe, Described, Failed, Unchanged
 from crow_shared.errors import CrowError
 
 DECODERS = 2  # threads
@@ -36,12 +38,15 @@ class Asked:
 class _Decoded:
     frame_id: int
     picture: Pixels | CrowError
+    sketch: Sketch = b""
+    unchanged: bool = False
 
 
 @dataclass(slots=True)
 class _Frame:
     request: VisionRequest
     began_s: float
+    sketch: Sketch = b""
     begun: bool = False  # the engine has it
     aborted: bool = False
 
@@ -49,13 +54,13 @@ class _Frame:
 class Frames:
     """The worker's desk."""
 
-    def __init__(self, engine: Engine, answer: Callable[[Answer], None]) -> None:
+    def __init__(self, engine: Engine, answer: Callable[[Answer, bytes], None]) -> None:
         self._engine = engine
         self._answer = answer
         self._inbox: queue.SimpleQueue[Asked | Abort | _Decoded] = queue.SimpleQueue()
         self._frames: dict[int, _Frame] = {}
         self._begun = 0
-        self._to_decode: queue.SimpleQueue[tuple[int, VisionRequest]] = queue.SimpleQueue()
+        self._to_decode: queue.SimpleQueue[tuple[Describe, VisionRequest]] = queue.SimpleQueue()
         self._step_began_s: float | None = None
 
     def put(self, order: Asked | Abort) -> None:
@@ -90,27 +95,34 @@ class Frames:
             case Asked(ask, coded):
                 request = ask.request(coded)
                 self._frames[ask.id] = _Frame(request, time.monotonic())
-                self._to_decode.put((ask.id, request))
+                self._to_decode.put((ask, request))
             case Abort(id=frame_id):
                 self._abort(frame_id)
-            case _Decoded(frame_id, picture):
-                self._begin(frame_id, picture)
+            case _Decoded():
+                self._begin(event)
 
     def _decode(self) -> None:
         """Decodes for ever, in a thread of its own."""
-        picture: Pixels | CrowError
         while True:
-            frame_id, request = self._to_decode.get()
+            ask, request = self._to_decode.get()
             try:
                 picture = decode(request.encoding, request.coded, self._engine.least_side)
             except CrowError as error:
-                picture = error
-            self._inbox.put(_Decoded(frame_id, picture))
+                self._inbox.put(_Decoded(ask.id, error))
+                continue
+            drawn = sketch(picture) if ask.sketched else b""
+            unchanged = bool(request.reference) and alike(request.reference, drawn)
+            self._inbox.put(_Decoded(ask.id, picture, drawn, unchanged))
 
-    def _begin(self, frame_id: int, picture: Pixels | CrowError) -> None:
+    def _begin(self, decoded: _Decoded) -> None:
+        frame_id, picture = decoded.frame_id, decoded.picture
         frame = self._frames[frame_id]
+        frame.sketch = decoded.sketch
         if frame.aborted:
             self._end(frame_id, Aborted(id=frame_id))
+            return
+        if decoded.unchanged:
+            self._end(frame_id, Unchanged(id=frame_id))
             return
         try:
             if isinstance(picture, CrowError):
@@ -141,11 +153,12 @@ class Frames:
                 self._end(finished.key, Failed.of(finished.key, finished.scene))
             else:
                 analysis = Analysis(scene=finished.scene, provenance=self._provenance(finished))
-                self._end(finished.key, Described(id=finished.key, analysis=analysis))
+                drawn = self._frames[finished.key].sketch
+                self._end(finished.key, Described(id=finished.key, analysis=analysis), drawn)
 
-    def _end(self, frame_id: int, answer: Answer) -> None:
+    def _end(self, frame_id: int, answer: Answer, body: bytes = b"") -> None:
         self._begun -= self._frames.pop(frame_id).begun
-        self._answer(answer)
+        self._answer(answer, body)
 
     def _provenance(self, finished: Finished) -> Provenance:
         engine = self._engine

@@ -41,8 +41,8 @@ class Pipe:
         header, body = self._incoming.read(header_bytes), self._incoming.read(body_bytes)
         return (header, body) if len(header) == header_bytes and len(body) == body_bytes else None
 
-    def send(self, message: BaseModel) -> None:
+    def send(self, message: BaseModel, body: bytes = b"") -> None:
         """Sends a message. Raises OSError when nobody reads any more."""
         with self._sending:
-            self._outgoing.write(packed(message))
+            self._outgoing.write(packed(message, body))
             self._outgoing.flush()

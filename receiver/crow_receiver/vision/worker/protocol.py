@@ -3,8 +3,9 @@
 A message is a header of JSON and a body of bytes, each preceded by its length as four bytes, big-endian, header first.
 
 1. The worker's first message in is its `WorkerConfig`. It says `Ready`, or `LoadingFailed` and then its end.
-2. After that each `Describe` (body: the coded picture) is answered by exactly one `Described`, `Failed` or `Aborted`
-   with its id, in any order. `Aborted` comes only after an `Abort`; one that crosses with the answer is passed over.
+2. After that each `Describe` (body: the coded picture and, behind it, the sketch that it is compared with) is answered
+   by exactly one `Described` (body: the picture's sketch, where one is wanted), `Unchanged`, `Failed` or `Aborted` with
+   its id, in any order. `Aborted` comes only after an `Abort`; one that crosses with the answer is passed over.
 3. No more than `Ready.slots` frames are unanswered at a time.
 4. From the first moment on a `Beat` comes every `BEAT_S`, whatever the engine is at.
 5. Lengths are checked before anything is allocated: either side may have gone mad.
@@ -16,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from crow_receiver.vision.brief import Brief
+from crow_receiver.vision.likeness import MAX_SKETCH_BYTES
 from crow_receiver.vision.llama.options import LlamaSettings
 from crow_receiver.vision.openai.options import OpenAiOptions
 from crow_receiver.vision.port import Previous, VisionRequest
@@ -63,6 +65,8 @@ class Describe(_Message):
     encoding: Encoding
     brief: Brief
     previous: Previous | None
+    sketched: bool  # the picture's sketch is wanted
+    reference_bytes: int = Field(ge=0, le=MAX_SKETCH_BYTES)
 
     @classmethod
     def of(cls, frame_id: int, request: VisionRequest) -> "Describe":
@@ -76,9 +80,11 @@ class Describe(_Message):
             encoding=request.encoding,
             brief=request.brief,
             previous=request.previous,
+            sketched=request.frame is not None,
+            reference_bytes=len(request.reference),
         )
 
-    def request(self, coded: bytes) -> VisionRequest:
+    def request(self, body: bytes) -> VisionRequest:
         """The request that was sent."""
         return VisionRequest(
             self.camera,
@@ -86,9 +92,10 @@ class Describe(_Message):
             self.capture_us,
             self.zones,
             self.encoding,
-            coded,
+            body[: len(body) - self.reference_bytes],
             brief=self.brief,
             previous=self.previous,
+            reference=body[len(body) - self.reference_bytes :],
         )
 
 
@@ -123,6 +130,13 @@ class Described(_Message):
     kind: Literal["described"] = "described"
     id: int
     analysis: Analysis
+
+
+class Unchanged(_Message):
+    """It shows what its reference shows."""
+
+    kind: Literal["unchanged"] = "unchanged"
+    id: int
 
 
 class _Refusal(_Message):
@@ -166,7 +180,7 @@ class Aborted(_Message):
 
 
 Order = Describe | Abort
-Answer = Described | Failed | Aborted
+Answer = Described | Unchanged | Failed | Aborted
 Report = Ready | LoadingFailed | Beat | Answer
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 REPORT: TypeAdapter[Report] = TypeAdapter(Report)
@@ -178,10 +192,10 @@ def packed(header: BaseModel, body: bytes = b"") -> bytes:
     return LENGTHS.pack(len(text), len(body)) + text + body
 
 
-def unpacked_lengths(prefix: bytes) -> tuple[int, int]:
+def unpacked_lengths(prefix: bytes, most_body_bytes: int = MAX_PICTURE_BYTES + MAX_SKETCH_BYTES) -> tuple[int, int]:
     """The lengths of a message's header and body. Raises CrowError(INTERNAL) when they are beyond the bounds."""
     header_bytes, body_bytes = LENGTHS.unpack(prefix)
-    if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_PICTURE_BYTES:
+    if header_bytes > MAX_HEADER_BYTES or body_bytes > most_body_bytes:
         raise CrowError(
             Kind.INTERNAL, "worker_protocol", f"a message of {header_bytes} + {body_bytes} bytes is beyond the bounds"
         )
