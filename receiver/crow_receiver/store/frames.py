@@ -68,6 +68,18 @@ def pending_frame(row: tuple[Any, ...]) -> PendingFrame:
     return PendingFrame(frame_id, session_id, index, capture_us, attempts, *kind, Pointer(*rest[:4]), camera)
 
 
+def described_before(db: sqlite3.Connection, frame: PendingFrame, since_us: int) -> tuple[str, int] | None:
+    """What was said of the session's last frame before this one, and its capture time; late frames apart."""
+    row = db.execute(
+        """select json_extract(body, '$.scene.description'), capture_us
+           from frame join analysis on analysis.frame = frame.id
+           where frame.session_id = ? and late = ? and capture_us >= ? and capture_us < ?
+           order by capture_us desc limit 1""",
+        (frame.session_id, frame.late, since_us, frame.capture_us),
+    ).fetchone()
+    return None if row is None else (str(row[0]), int(row[1]))
+
+
 def put_off(db: sqlite3.Connection, frame: int, error: str, not_before_us: int) -> None:
     """A try at an analysis failed; another may follow. It is put off by `PUT_OFF_MOST_US` at most."""
     db.execute(

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from crow_receiver.store.frames import PendingFrame
+from crow_receiver.store.frames import PendingFrame, described_before
 from crow_receiver.vision.port import FrameName, Previous, VisionRequest
 
 PREVIOUS_MOST_US = 60_000_000  # what was seen longer ago says nothing of movement
@@ -32,14 +32,8 @@ def request_for(
 
 def said_before(db: sqlite3.Connection, frame: PendingFrame) -> Previous | None:
     """What was said of the session's last frame before this one, late frames apart, if that is not too long ago."""
-    row = db.execute(
-        """select json_extract(body, '$.scene.description'), capture_us
-           from frame join analysis on analysis.frame = frame.id
-           where frame.session_id = ? and late = ? and capture_us between ? and ?
-           order by capture_us desc limit 1""",
-        (frame.session_id, frame.late, frame.capture_us - PREVIOUS_MOST_US, frame.capture_us - 1),
-    ).fetchone()
-    return None if row is None else said(row[0], row[1], frame.capture_us)
+    found = described_before(db, frame, frame.capture_us - PREVIOUS_MOST_US)
+    return None if found is None else said(*found, frame.capture_us)
 
 
 def said(description: str, at_us: int, now_us: int) -> Previous | None:
