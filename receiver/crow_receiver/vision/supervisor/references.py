@@ -46,28 +46,29 @@ class References:
         self._most_us = round(most_s * 1_000_000)
         self._of: OrderedDict[str, Reference] = OrderedDict()
 
-    def of(self, request: VisionRequest) -> Reference | None:
-        """The one that this frame may turn out to repeat."""
+    def compared(self, request: VisionRequest) -> tuple[VisionRequest, Reference | None]:
+        """The request with what its picture is to be compared with, and the frame that it may turn out to repeat."""
+        if not self._most_us:
+            return replace(request, frame=None), None  # then nobody draws a sketch, either
         reference = self._of.get(request.camera)
-        if reference is None or request.frame is None or reference.frame.session_id != request.frame.session_id:
-            return None
-        if reference.asked != _asked(request) or not 0 < request.capture_us - reference.capture_us <= self._most_us:
-            return None
-        return reference
+        if reference is None or not self._serves(reference, request):
+            return request, None
+        return replace(request, reference=reference.sketch), reference
 
     def keep(self, request: VisionRequest, sketch: Sketch, analysis: Analysis) -> None:
         """Has a frame that was described stand for those to come."""
-        if request.frame is None or not self._most_us or not sketch:
+        if request.frame is None or not sketch:
             return
         self._of[request.camera] = Reference(request.frame, request.capture_us, _asked(request), sketch, analysis)
         self._of.move_to_end(request.camera)
         if len(self._of) > _MOST_CAMERAS:
             self._of.popitem(last=False)
 
-
-def compared(request: VisionRequest, reference: Reference | None) -> VisionRequest:
-    """The request with what its picture is to be compared with."""
-    return request if reference is None else replace(request, reference=reference.sketch)
+    def _serves(self, reference: Reference, request: VisionRequest) -> bool:
+        if request.frame is None or reference.frame.session_id != request.frame.session_id:
+            return False
+        age_us = request.capture_us - reference.capture_us
+        return reference.asked == _asked(request) and 0 < age_us <= self._most_us
 
 
 def _asked(request: VisionRequest) -> object:

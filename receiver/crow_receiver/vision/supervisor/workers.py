@@ -25,7 +25,7 @@ from crow_receiver.vision.schema import Analysis
 from crow_receiver.vision.supervisor.job import Job, Limits
 from crow_receiver.vision.supervisor.placement import place_next
 from crow_receiver.vision.supervisor.process import WORKER_PROGRAM, WorkerProcess
-from crow_receiver.vision.supervisor.references import References, compared
+from crow_receiver.vision.supervisor.references import References
 from crow_receiver.vision.worker.protocol import WorkerConfig
 from crow_shared.errors import CrowError, Kind
 from crow_shared.lifecycle import all_of
@@ -147,8 +147,8 @@ class WorkerVision:
         if self._closed:
             raise CrowError(Kind.UNAVAILABLE, "vision_closed", "frame analysis has been stopped")
         began_s = time.monotonic()
-        reference = self._references.of(request)
-        job = Job(compared(request, reference), alone=_key(request) in self._killers)
+        request, reference = self._references.compared(request)
+        job = Job(request, alone=_key(request) in self._killers)
         (self._alone if job.alone else self._others).append(job)
         self._place()
         self._look_at(job)
